@@ -1,0 +1,246 @@
+"""``tr0n-bench``: arguments only; the work is done by the rooms, imported when needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.assets.cli import assets
+from bench.errors import BenchError
+
+app = typer.Typer(
+    name="tr0n-bench",
+    help="Benchmark plug-and-play conditional generation: TR0N and its rivals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+zoo = typer.Typer(help="The small pretrained models that ship with the package.", no_args_is_help=True)
+app.add_typer(zoo, name="zoo")
+app.add_typer(assets, name="assets")
+
+SuiteArgument = Annotated[
+    Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH.TO.KEY=VALUE", help="Override a key of the suite; repeatable."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"tr0n-bench {version('tr0n-bench')}")
+        except PackageNotFoundError:
+            typer.echo("tr0n-bench (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("list")
+def list_components(
+    table: Annotated[
+        str | None, typer.Argument(help="One table, such as samplers; all of them where left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the components that a suite can name, with their fields and defaults."""
+    from bench.cli_listing import listing, print_listing
+
+    content = listing(table)
+    if as_json:
+        _print_json(content)
+    else:
+        print_listing(content)
+
+
+@app.command()
+def plan(
+    suite: SuiteArgument,
+    overrides: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a suite's cells, artifacts and estimated work; loads no weights."""
+    from bench.cli_listing import print_plan
+    from bench.plan import plan as make_plan
+    from bench.suite import load_suite
+
+    content = make_plan(load_suite(suite, overrides or ()))
+    if as_json:
+        _print_json(content.to_plain())
+    else:
+        print_plan(content)
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. [default: results/<suite name>]", show_default=False)
+    ] = None,
+    device: DeviceOption = "auto",
+    report: Annotated[bool, typer.Option(help="Write the report into <run folder>/report.")] = True,
+) -> None:
+    """Sample, score and record every cell of a suite, then write the report."""
+    from bench.cli_output import progress_bars
+    from bench.plan import plan as make_plan
+    from bench.suite import load_suite
+
+    checked = load_suite(suite, overrides or ())
+    make_plan(checked)  # a mistake in the suite shows before the runner is even imported
+    from bench.runner import run as run_suite
+
+    folder = out if out is not None else Path("results") / checked.name
+
+    with progress_bars() as progress:
+        summary = run_suite(checked, folder, device, progress)
+    if report:
+        _report([Path(summary.run_dir)], Path(summary.run_dir) / "report")
+    _finish(summary)
+
+
+@app.command()
+def score(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    device: DeviceOption = "auto",
+) -> None:
+    """Compute a run's metrics again from its stored samples, without sampling."""
+    from bench.cli_output import progress_bars
+    from bench.runner import score as score_run
+
+    with progress_bars() as progress:
+        summary = score_run(run_dir, device, progress)
+    _finish(summary)
+
+
+@app.command()
+def report(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Report folder. [default: <first run>/report]", show_default=False)
+    ] = None,
+) -> None:
+    """Write tables, grids and plots of one or more runs."""
+    _report(run_dirs, out if out is not None else run_dirs[0] / "report")
+
+
+@app.command()
+def schema(
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; standard output where left out.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the JSON Schema of suite files, for editors."""
+    from bench.suite.schema import schema_text
+
+    if out is None:
+        typer.echo(schema_text(), nl=False)
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(schema_text(), encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"--out {out}: cannot write: {error.strerror or error}.") from error
+
+
+@zoo.command("list")
+def zoo_list() -> None:
+    """List the shipped models with size, figures and sha256."""
+    from bench.cli_listing import print_zoo
+
+    print_zoo()
+
+
+@zoo.command("train")
+def zoo_train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Recipe.", show_default=False)],
+    device: DeviceOption = "auto",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps in all; the recipe's own by default.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for weights and card; the package's own by default.")
+    ] = None,
+) -> None:
+    """Train a model of the zoo by its recipe; an interrupted training goes on where it stopped."""
+    from bench.cli_output import progress_bars
+    from bench.runner import choose_device
+    from bench.zoo.train import train
+
+    chosen = str(choose_device(device))
+    with progress_bars() as progress:
+
+        def show(step: int, total: int, losses: dict[str, float]) -> None:
+            progress(name, step, total)
+
+        path = train(name, device=chosen, steps=steps, out=out, report=show)
+    typer.echo(str(path))
+
+
+@zoo.command("verify")
+def zoo_verify() -> None:
+    """Check every shipped weight file against its card."""
+    from bench.zoo.weights import verify_all
+
+    results = verify_all()
+    for name, result in results.items():
+        typer.echo(f"{name}\t{result}")
+    if not results or any(result != "ok" for result in results.values()):
+        raise BenchError("some weight files are missing or damaged; install the package anew.")
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _report(run_dirs: list[Path], out: Path) -> None:
+    from bench.report import write_report
+
+    for path in write_report(list(run_dirs), out):
+        typer.echo(str(path))
+
+
+def _finish(summary: Any) -> None:
+    """Prints what became of the cells; exit code 1 where one failed."""
+    typer.echo(f"{summary.run_dir}: {summary.num_ok} cells ok, {summary.num_failed} failed")
+    if summary.num_failed:
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code: 0 ok, 1 a failed cell or an error of the user's, 2 wrong usage.
+
+    ``TR0N_BENCH_DEBUG=1`` shows the traceback of an error.
+    """
+    try:
+        app(args=arguments, prog_name="tr0n-bench")
+    except BenchError as error:
+        if os.environ.get("TR0N_BENCH_DEBUG") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    return 0

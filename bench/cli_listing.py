@@ -1,0 +1,131 @@
+"""What ``list``, ``plan`` and ``zoo list`` show."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from bench.cli_output import print_table, quantity
+from bench.components import TABLES, component_class, summary
+from bench.errors import BenchError, nearest
+from bench.plan import Plan
+from bench.suite.blocks import field_names
+
+
+def _default(item: dataclasses.Field) -> str:
+    if item.default is not dataclasses.MISSING:
+        value = item.default
+    elif item.default_factory is not dataclasses.MISSING:
+        value = item.default_factory()
+    else:
+        return "required"
+    return "null" if value is None else str(value)
+
+
+def listing(table: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Per table, every component's ``kind``, ``target``, ``summary`` and ``fields`` (name → type, default).
+
+    Raises BenchError for an unknown table.
+    """
+    if table is not None and table not in TABLES:
+        raise BenchError(f"unknown table '{table}'.{nearest(table, TABLES)} Tables: {', '.join(TABLES)}.")
+    result: dict[str, list[dict[str, Any]]] = {}
+    for name in TABLES if table is None else [table]:
+        result[name] = []
+        for kind, target in TABLES[name].items():
+            cls = component_class(name, kind)
+            allowed = field_names(cls)
+            fields = {
+                item.name: {"type": str(item.type), "default": _default(item)}
+                for item in dataclasses.fields(cls)
+                if item.name in allowed
+            }
+            result[name].append({"kind": kind, "target": target, "summary": summary(cls), "fields": fields})
+    return result
+
+
+def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
+    """One table per kind of component."""
+    for name, entries in content.items():
+        rows = [
+            [
+                entry["kind"],
+                entry["summary"],
+                ", ".join(f"{key}={item['default']}" for key, item in entry["fields"].items()),
+            ]
+            for entry in entries
+        ]
+        print_table(name, ["kind", "what", "fields"], rows)
+
+
+def print_plan(plan: Plan) -> None:
+    """Cells with their work, artifacts, and the sum."""
+    cells = [
+        [
+            cell.id,
+            cell.data,
+            cell.variant,
+            f"{cell.num_conditions} {cell.condition_kind}",
+            str(cell.num_samples),
+            *(quantity(cell.work.get(key, 0)) for key in _WORK),
+            ", ".join(cell.metrics),
+        ]
+        for cell in plan.cells
+    ]
+    columns = ["cell", "data", "variant", "conditions", "samples", *_WORK.values(), "metrics"]
+    print_table(f"{plan.suite}: {len(cells)} cells", columns, cells, right=["samples", *_WORK.values()])
+    artifacts = [
+        [item.kind, item.name, item.key, str(len(item.cells)), _work(item.work)]
+        for item in plan.artifacts
+        if item.kind not in ("samples", "scores")  # one of each per cell
+    ]
+    print_table(
+        "artifacts shared by cells", ["kind", "name", "key", "cells", "work"], artifacts, right=["cells"]
+    )
+    print_table("work in all", ["evaluations", "number"], [[k, quantity(v)] for k, v in plan.work.items()])
+
+
+_WORK = {
+    "generator_forwards": "G",
+    "generator_backwards": "G back",
+    "auxiliary_forwards": "f",
+    "auxiliary_backwards": "f back",
+}
+
+
+def _work(work: dict[str, int]) -> str:
+    return ", ".join(f"{quantity(value)} {key.replace('_', ' ')}" for key, value in work.items() if value)
+
+
+def print_zoo() -> None:
+    """Shipped models by name, and recipes that have no shipped weights."""
+    from bench.zoo.recipes import RECIPES
+    from bench.zoo.weights import card, model_names
+
+    names = model_names()
+    rows = []
+    for name in names:
+        content = card(name)
+        rows.append(
+            [
+                name,
+                content["description"],
+                f"{content['bytes'] / 2**20:.1f} MiB",
+                _figures(content["figures"]),
+                content["sha256"][:12],
+            ]
+        )
+    rows += [
+        [name, RECIPES[name]["description"], "-", "not shipped", "-"] for name in RECIPES if name not in names
+    ]
+    print_table("zoo", ["model", "what", "size", "figures", "sha256"], rows, right=["size"])
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    parts = []
+    for key, value in figures.items():
+        if isinstance(value, float):
+            parts.append(f"{key} {value:.4g}")
+        elif not isinstance(value, dict | list):
+            parts.append(f"{key} {value}")
+    return ", ".join(parts)

@@ -1,0 +1,108 @@
+"""The name → import-path tables. Adding a component is its file and one line here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from bench.errors import SuiteError, nearest
+
+SOURCES = {
+    "shapes": "bench.worlds.shapes_source:Shapes",
+    "digits": "bench.worlds.digits:Digits",
+    "coco": "bench.worlds.coco:Coco",
+}
+GENERATORS = {
+    "gan": "bench.generators.gan:Gan",
+    "vae": "bench.generators.vae:Vae",
+    "linear": "bench.generators.linear:Linear",
+}
+CONDITIONERS = {
+    "classifier": "bench.conditioners.classifier:Classifier",
+    "clip": "bench.conditioners.clip:Clip",
+    "quadratic": "bench.conditioners.quadratic:Quadratic",
+}
+TRANSLATORS = {
+    "tr0n": "bench.translator.config:Tr0nTranslator",
+}
+SAMPLERS = {
+    "prior": "bench.samplers.prior:Prior",
+    "langevin": "bench.samplers.langevin:Langevin",
+    "translator": "bench.samplers.translate:Translate",
+    "tr0n": "bench.samplers.tr0n:Tr0n",
+}
+JUDGES = {
+    "classifier": "bench.judges.classifier:ClassifierJudge",
+    "clip": "bench.judges.clip:ClipJudge",
+    "inception": "bench.judges.inception:InceptionJudge",
+}
+METRICS = {
+    "fid": "bench.metrics.fid:Fid",
+    "clip-score": "bench.metrics.clip_score:ClipScore",
+    "class-accuracy": "bench.metrics.accuracy:ClassAccuracy",
+    "attribute-accuracy": "bench.metrics.accuracy:AttributeAccuracy",
+    "speed": "bench.metrics.speed:Speed",
+}
+
+# Table of a suite -> its components. The suite's sections have the same names.
+TABLES: dict[str, dict[str, str]] = {
+    "data": SOURCES,
+    "generators": GENERATORS,
+    "conditioners": CONDITIONERS,
+    "translators": TRANSLATORS,
+    "samplers": SAMPLERS,
+    "judges": JUDGES,
+    "metrics": METRICS,
+}
+
+
+# What the harness reads from a component's configuration, by table; the contracts are in each room's base.py.
+MEMBERS: dict[str, tuple[str, ...]] = {
+    "data": ("resolution", "attributes", "load"),
+    "generators": ("resolution", "load"),
+    "conditioners": ("kind", "load"),
+    "translators": ("num_pairs", "steps", "batch_size", "seed"),
+    "samplers": ("steps", "uses_translator", "init", "step", "latent"),
+    "judges": ("load",),
+    "metrics": ("judge", "conditions", "compute"),
+}
+
+
+def resolve_path(target: str) -> Any:
+    """The object at ``package.module:name``. Raises SuiteError when the module or the name is not there."""
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise SuiteError(f"'{target}' is not an import path. Write 'package.module:name'.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise SuiteError(f"cannot import '{module_name}' of '{target}': {error}. Is it installed?") from error
+    except Exception as error:
+        raise SuiteError(
+            f"cannot import '{module_name}' of '{target}': {type(error).__name__}: {error}."
+        ) from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise SuiteError(f"module '{module_name}' has no '{name}'.{nearest(name, public)}") from None
+
+
+def component_class(table: str, kind: str) -> Any:
+    """The configuration dataclass listed under ``kind`` in a table of :data:`TABLES`."""
+    entries = TABLES[table]
+    if kind not in entries:
+        allowed = ", ".join([*entries, "python"])
+        raise SuiteError(f"unknown kind '{kind}' in {table}.{nearest(kind, entries)} Allowed: {allowed}.")
+    return resolve_path(entries[kind])
+
+
+def missing_members(table: str, config: Any) -> list[str]:
+    """Names of :data:`MEMBERS` that a configuration object (or its class) lacks, quoted."""
+    return [f"'{name}'" for name in MEMBERS[table] if not hasattr(config, name)]
+
+
+def summary(cls: Any) -> str:
+    """The first line of a component's docstring."""
+    return next(iter((inspect.getdoc(cls) or "").splitlines()), "")

@@ -1,0 +1,73 @@
+"""A CLIP as judge: image and text embeddings of unit norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.judges.tiles import in_tiles
+from bench.types import Condition, Readout
+from bench.zoo.weights import load_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipJudge:
+    """Scores text and image agreement with a zoo CLIP that must not be the guide.
+
+    ``weights`` replaces the shipped file, then ``sha256`` may state the expected hash.
+    """
+
+    model: str = "shapes-clip-judge"
+    weights: str | None = None
+    sha256: str | None = None
+    batch_size: int = 128
+
+    def load(self, device: torch.device) -> ClipReader:
+        network = load_model(self.model, device, path=self.weights, sha256=self.sha256)
+        return ClipReader(network, device, self.batch_size)
+
+
+class ClipReader:
+    """Image embeddings also serve as features. Prompts too long for the context are cut before the end
+    token, which stays."""
+
+    def __init__(self, network: Any, device: torch.device, batch_size: int):
+        self.network, self.device, self.batch_size = network, device, batch_size
+        self.mean = torch.tensor(network.image_mean, device=device)[:, None, None]
+        self.std = torch.tensor(network.image_std, device=device)[:, None, None]
+
+    def readout(self, images_NCHW: np.ndarray, conditions: Sequence[Condition] | None = None) -> Readout:
+        def read(batch: Tensor) -> dict[str, Tensor]:
+            x = batch.float() / 255
+            size = self.network.image_size
+            if x.shape[-1] != size:
+                x = F.interpolate(x, (size, size), mode="bicubic", align_corners=False, antialias=True).clamp(
+                    0, 1
+                )
+            raw = self.network.encode_image((x - self.mean) / self.std)
+            return {"features": raw, "embedding": F.normalize(raw.float(), dim=1)}
+
+        out = in_tiles(images_NCHW, self.batch_size, self.device, read)
+        texts = None
+        if conditions and all(condition.text and condition.kind == "text" for condition in conditions):
+            texts = self.texts([condition.text or "" for condition in conditions])
+        return Readout(features=out["features"], image_embedding=out["embedding"], text_embedding=texts)
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit-norm text embeddings (N, E); equal texts are encoded once, in batches of one fixed size."""
+        unique = list(dict.fromkeys(texts))
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(unique), self.batch_size):
+                batch = unique[start : start + self.batch_size]
+                padded = batch + [batch[-1]] * (self.batch_size - len(batch))
+                raw = self.network.encode_text(self.network.tokenizer(padded).to(self.device))
+                parts.append(F.normalize(raw.float(), dim=1)[: len(batch)].cpu().numpy())
+        row = {text: i for i, text in enumerate(unique)}
+        return np.concatenate(parts)[[row[text] for text in texts]]

@@ -1,0 +1,24 @@
+"""The metric contract: a pure function of evidence, configured by its dataclass."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from bench.types import ConditionKind, Evidence, MetricResult
+
+
+@runtime_checkable
+class MetricConfig(Protocol):
+    """``judge`` names the judge whose readout is used (None: none, as for speed).
+
+    ``conditions`` are the kinds of cells that the metric applies to.
+    """
+
+    judge: str | None
+
+    @property
+    def conditions(self) -> tuple[ConditionKind, ...]: ...
+
+    def compute(self, evidence: Evidence) -> MetricResult:
+        """Scores and per-sample columns. Raises MetricError when the evidence does not suffice."""
+        ...

@@ -1,0 +1,55 @@
+"""Fréchet inception distance, on the features of any judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.errors import MetricError
+from bench.metrics.frechet import Moments, frechet_distance
+from bench.types import ConditionKind, Evidence, MetricResult, Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fid:
+    """FID between the samples and the reference images, in the feature space of ``judge``.
+
+    Biased upwards at small n, so compare only equal n. With n at most the number of features the
+    covariance is singular: refused unless ``allow_small_n``. Source: Heusel et al. 2017, arXiv:1706.08500.
+    """
+
+    judge: str
+    allow_small_n: bool = False
+
+    @property
+    def conditions(self) -> tuple[ConditionKind, ...]:
+        return ("class", "text")
+
+    def compute(self, evidence: Evidence) -> MetricResult:
+        samples, reference = evidence.readouts[self.judge].features, evidence.reference[self.judge].features
+        if samples is None or reference is None:
+            raise MetricError(
+                f"fid: judge '{self.judge}' has no features. Use a classifier, CLIP or Inception judge."
+            )
+        if samples.shape[1] != reference.shape[1]:
+            raise MetricError(
+                f"fid: samples have {samples.shape[1]} features, the reference {reference.shape[1]}. "
+                "Build both with the same judge."
+            )
+        dim = samples.shape[1]
+        if min(len(samples), len(reference)) <= dim and not self.allow_small_n:
+            raise MetricError(
+                f"fid: {len(samples)} samples and {len(reference)} reference images for {dim} features make "
+                f"a singular covariance. Draw more than {dim}, or set allow_small_n: true on this metric."
+            )
+        a, b = Moments.of(samples), Moments.of(reference)
+        value = frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+        score = Score(
+            metric="fid",
+            title="FID",
+            value=value,
+            better="lower",
+            n=len(samples),
+            judge=self.judge,
+            details={"n_reference": len(reference), "feature_dim": dim, "small_n": min(a.n, b.n) <= dim},
+        )
+        return MetricResult(scores=(score,))

@@ -1,0 +1,54 @@
+"""Speed: seconds per image by phase, throughput, memory, evaluations of G and f."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.errors import MetricError
+from bench.types import Better, ConditionKind, Evidence, MetricResult, Score
+
+SAMPLING = ("translate", "refine", "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Wall-clock of sampling, after a warm-up and with the device synchronised at every phase.
+
+    Seconds per image cover translate, refine and decode, not scoring or set-up. Evaluations are per image:
+    G and f forwards and backwards, f counting every augmented view.
+    """
+
+    judge: None = None
+
+    @property
+    def conditions(self) -> tuple[ConditionKind, ...]:
+        return ("class", "text")
+
+    def compute(self, evidence: Evidence) -> MetricResult:
+        timing = evidence.timing
+        if timing is None or timing.num_samples < 1:
+            raise MetricError("speed: the cell has no timings. Run it again.")
+        n = timing.num_samples
+        per_image = sum(timing.phase_s.get(phase, 0.0) for phase in SAMPLING) / n
+        rows: list[tuple[str, str, float, str, Better]] = [
+            ("seconds-per-image", "Seconds per image", per_image, "s/image", "lower"),
+            ("images-per-second", "Images per second", 1 / max(per_image, 1e-12), "images/s", "higher"),
+            ("peak-memory", "Peak memory", timing.peak_memory_gib, "GiB", "lower"),
+        ]
+        for phase in (*SAMPLING, "score"):
+            title = f"Seconds per image, {phase}"
+            rows.append(
+                (f"seconds-per-image/{phase}", title, timing.phase_s.get(phase, 0.0) / n, "s/image", "lower")
+            )
+        for name, seconds in timing.setup_s.items():
+            rows.append((f"setup-seconds/{name}", f"Set-up: {name.replace('_', ' ')}", seconds, "s", "lower"))
+        for name, count in timing.evaluations.items():
+            rows.append(
+                (f"evaluations/{name}", name.replace("_", " ").capitalize(), count / n, "per image", "lower")
+            )
+        return MetricResult(
+            scores=tuple(
+                Score(metric=metric, title=title, value=float(value), unit=unit, better=better, n=n)
+                for metric, title, value, unit, better in rows
+            )
+        )

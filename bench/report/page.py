@@ -1,0 +1,127 @@
+"""The report's page: tables, pictures, costs and provenance in one Markdown file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import ResultError
+from bench.report.figures import frontier, steps
+from bench.report.grids import sample_grid
+from bench.report.tables import Group, escape, groups, markdown_table, phase_table, scores_table
+from bench.store import RunStore, atomic_write, scores_frame
+
+
+def write_page(run_dirs: list[Path], out: Path) -> list[Path]:
+    """Writes report.md with its tables and pictures; several runs get a section and a folder each.
+
+    Raises ResultError when a run holds no records.
+    """
+    if not run_dirs:
+        raise ResultError("report: no run was given. Name one or more run folders.")
+    out.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    sections = []
+    for k, run_dir in enumerate(run_dirs):
+        folder = out if len(run_dirs) == 1 else out / f"run-{k + 1}"
+        section, written = _run_section(RunStore(run_dir), folder, out)
+        sections.append(section)
+        files += written
+    page = out / "report.md"
+    atomic_write(page, "\n".join(sections).encode())
+    return [page, *files]
+
+
+def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[Path]]:
+    run, records = store.read_run(), store.records()
+    if not records:
+        raise ResultError(f"'{store.run_dir}' holds no records yet. Run the suite first.")
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    suite: dict[str, Any] = run.get("suite", {})
+    lines = [f"# {escape(run.get('suite_name', 'run'))}", ""]
+    if suite.get("description"):
+        lines += [escape(suite["description"]), ""]
+    failed = [record for record in records if record.status != "ok"]
+    cells = "cell" if len(records) == 1 else "cells"
+    lines += [
+        f"{len(records)} {cells}, {len(failed)} failed. Best of each generator in bold. ↑ higher is better.",
+        "",
+    ]
+
+    def link(path: Path) -> str:
+        return path.relative_to(root).as_posix()
+
+    listed = groups(records)
+    for group in listed:
+        lines += [f"## {escape(group.data)}, {group.kind} conditions", "", markdown_table(group)]
+        csv = folder / f"table-{group.slug}.csv"
+        scores_table(group).to_csv(csv, index=False)
+        markdown = folder / f"table-{group.slug}.md"
+        markdown.write_text(markdown_table(group))
+        files += [csv, markdown]
+        lines += [_judges(group), f"All scores: [{csv.name}]({link(csv)})", ""]
+        for generator in dict.fromkeys(record.cell.generator for record in group.records):
+            own = [r for r in group.records if r.cell.generator == generator and r.status == "ok"]
+            path = folder / f"grid-{group.slug}-{generator}.png"
+            title = f"{generator} on {group.data}, {group.kind} conditions"
+            for picture in sample_grid(store, own, path, title):
+                files.append(picture)
+                lines += [f"![{escape(title)}]({link(picture)})", ""]
+    for name, draw, title, missing in (
+        ("frontier", frontier, "FID against seconds per image", "No cell has both an FID and timings."),
+        ("steps", steps, "Quality against refinement steps", "No cell has a quality-versus-steps curve."),
+    ):
+        pictures = draw(listed, folder / name)
+        files += pictures
+        lines += [f"## {title}", "", f"![{title}]({link(pictures[0])})" if pictures else missing, ""]
+    lines += [
+        "## Cost by phase",
+        "",
+        "Milliseconds per image; evaluations per image, forwards + backwards.",
+        "",
+    ]
+    for group in listed:
+        lines += [f"{escape(group.data)}, {group.kind} conditions", "", phase_table(group)]
+    long = folder / "scores.csv"
+    frame = scores_frame(store)
+    (frame if len(frame) else pd.DataFrame(columns=["cell"])).to_csv(long, index=False)
+    files.append(long)
+    lines += [*_provenance(run, records[0].environment), f"Every score: [{long.name}]({link(long)})", ""]
+    return "\n".join(lines), files
+
+
+def _judges(group: Group) -> str:
+    pairs = {
+        (score.title, score.judge)
+        for record in group.records
+        for score in record.scores
+        if score.judge is not None
+    }
+    judges = sorted({str(judge) for _, judge in pairs})
+    guides = sorted({record.cell.conditioner for record in group.records})
+    return f"Guided by {escape(', '.join(guides))}; judged by {escape(', '.join(judges) or 'nobody')}.\n"
+
+
+def _provenance(run: dict[str, Any], environment: Any) -> list[str]:
+    provenance = run.get("provenance", {})
+    packages = ", ".join(
+        f"{name} {version}" for name, version in (environment.get("packages") or {}).items() if version
+    )
+    dirty = " with uncommitted changes" if provenance.get("dirty") else ""
+    lines = [
+        "## Provenance",
+        "",
+        f"- revision: {escape(provenance.get('revision') or 'not a git checkout')}{dirty}",
+        f"- suite: {escape(run.get('suite_path', ''))}, seed {escape(run.get('suite', {}).get('seed'))}",
+        f"- device: {escape(provenance.get('device', ''))}; {escape(environment.get('cpu'))}, "
+        f"{environment.get('threads')} threads; {escape(environment.get('gpu') or 'no GPU')}",
+        f"- python {escape(environment.get('python'))}; {escape(packages)}",
+        "- weights (sha256):",
+    ]
+    lines += [
+        f"  - {escape(name)}: `{escape(value)[:64]}`" for name, value in provenance.get("weights", {}).items()
+    ]
+    return [*lines, ""]

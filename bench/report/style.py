@@ -1,0 +1,43 @@
+"""One look for all figures: Okabe and Ito's colour-blind-safe palette, quiet axes, no global state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An Agg figure of this size in inches, laid out so that nothing overlaps."""
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def quiet(axes: Axes) -> None:
+    """A light grid and no upper or right frame."""
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9)
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is, without reading dollars as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """The figure as PNG and SVG beside each other, without dates, so that equal runs give equal files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
+    figure.savefig(png, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": "tr0n-bench"}):  # else element ids are random
+        figure.savefig(svg, metadata={"Date": None})
+    return [png, svg]

@@ -1,0 +1,173 @@
+"""Comparison tables: one per data set and condition kind, in Markdown and CSV."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench.store import Record
+from bench.types import Score
+
+# Columns of the page in order, by metric id; everything else is in the CSV.
+HEADLINE = (
+    "fid",
+    "class-accuracy",
+    "target-probability",
+    "shape-and-color-accuracy",
+    "attribute-accuracy",
+    "all-attributes-accuracy",
+    "clip-cosine",
+    "seconds-per-image",
+)
+ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
+UNITS = {"seconds-per-image": "s/image"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """The records that one table compares: same data, condition kind and conditioner."""
+
+    data: str
+    kind: str
+    records: tuple[Record, ...]
+
+    @property
+    def slug(self) -> str:
+        return f"{self.data}-{self.kind}"
+
+
+def groups(records: Sequence[Record]) -> list[Group]:
+    """Records grouped by data set and condition kind, in order of appearance."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        found.setdefault((record.cell.data, record.cell.condition_kind), []).append(record)
+    return [Group(data, kind, tuple(items)) for (data, kind), items in found.items()]
+
+
+def escape(text: object) -> str:
+    """Untrusted text made safe for one Markdown table cell: no HTML, no pipes, no line breaks, no marks."""
+    plain = re.sub(r"\s+", " ", str(text)).strip()
+    plain = "".join(c for c in plain if c.isprintable())
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", html.escape(plain, quote=False))
+
+
+def final_scores(record: Record) -> dict[str, Score]:
+    """Metric id → score of the final samples."""
+    return {score.metric: score for score in record.scores if score.step is None}
+
+
+def headline_columns(group: Group) -> list[Score]:
+    """One example score per headline column that any record of the group has."""
+    seen: dict[str, Score] = {}
+    for record in group.records:
+        for name, score in final_scores(record).items():
+            seen.setdefault(name, score)
+    return [seen[name] for name in HEADLINE if name in seen]
+
+
+def shown(score: Score) -> str:
+    """A value with the digits a reader needs."""
+    value = score.value
+    if not math.isfinite(value):
+        return "not finite"
+    if score.unit == "s/image":
+        return f"{value:.4f}" if value < 1 else f"{value:.2f}"
+    if 0 <= abs(value) <= 1:
+        return f"{value:.3f}"
+    return f"{value:.2f}"
+
+
+def best_values(group: Group, columns: Sequence[Score]) -> dict[tuple[str, str], float]:
+    """(generator, metric) → the best value among that generator's rows."""
+    best: dict[tuple[str, str], float] = {}
+    for record in group.records:
+        scores = final_scores(record)
+        for column in columns:
+            score = scores.get(column.metric)
+            if score is None or not math.isfinite(score.value) or score.better == "none":
+                continue
+            key = (record.cell.generator, column.metric)
+            pick = min if score.better == "lower" else max
+            best[key] = pick(best.get(key, score.value), score.value)
+    return best
+
+
+def markdown_table(group: Group) -> str:
+    """The group's table: a row per variant, best per generator in bold, failed cells with their error."""
+    columns = headline_columns(group)
+    best = best_values(group, columns)
+    heads = ["generator", "sampler", "n"]
+    for column in columns:
+        title = f"{column.title} {ARROWS[column.better]}".strip()
+        heads.append(f"{title} ({UNITS[column.metric]})" if column.metric in UNITS else title)
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * 2 + "--:|" * (len(columns) + 1)]
+    for record in group.records:
+        cell = record.cell
+        sampler = (
+            cell.sampler if cell.translator in (None, "default") else f"{cell.sampler} ({cell.translator})"
+        )
+        row = [escape(cell.generator), escape(sampler)]
+        scores = final_scores(record)
+        if record.status != "ok":
+            message = escape((record.error or {}).get("message", "no message"))
+            row += (
+                ["failed", message[:300], *[""] * (len(columns) - 1)]
+                if columns
+                else [f"failed: {message[:300]}"]
+            )
+        else:
+            row.append(str(cell.num_samples))
+            for column in columns:
+                score = scores.get(column.metric)
+                text = "" if score is None else shown(score)
+                if score is not None and best.get((cell.generator, column.metric)) == score.value:
+                    text = f"**{text}**"
+                row.append(text)
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def scores_table(group: Group) -> pd.DataFrame:
+    """All scores of the group in full precision: a row per variant, a column per metric."""
+    rows = []
+    for record in group.records:
+        cell = record.cell
+        row: dict[str, object] = {
+            "generator": cell.generator,
+            "conditioner": cell.conditioner,
+            "sampler": cell.sampler,
+            "translator": cell.translator,
+            "n": cell.num_samples,
+            "status": record.status,
+            "error": (record.error or {}).get("message"),
+        }
+        row |= {name: score.value for name, score in final_scores(record).items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def phase_table(group: Group) -> str:
+    """Milliseconds per image by phase, evaluations per image, and what the set-up took."""
+    heads = ("translate", "refine", "decode", "score", "G evaluations", "f evaluations", "set-up (s)")
+    lines = [f"| generator | sampler | {' | '.join(heads)} |", "|---|---|" + "--:|" * len(heads)]
+    for record in group.records:
+        timing = record.timing
+        if timing is None or record.status != "ok":
+            continue
+        n = timing.num_samples
+        phases = [
+            f"{1000 * timing.phase_s.get(p, 0.0) / n:.2f}" for p in ("translate", "refine", "decode", "score")
+        ]
+        counts = timing.evaluations
+        g = (counts["generator_forwards"] / n, counts["generator_backwards"] / n)
+        f = (counts["auxiliary_forwards"] / n, counts["auxiliary_backwards"] / n)
+        evaluations = [f"{a:.0f} + {b:.0f} back" for a, b in (g, f)]
+        setup = f"{sum(timing.setup_s.values()):.1f}" if timing.setup_s else ""
+        row = [escape(record.cell.generator), escape(record.cell.sampler), *phases, *evaluations, setup]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,78 @@
+"""The sampler contract: ``init``, ``step`` and ``latent`` on a batch; one driver runs every sampler."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.conditioners.base import Conditioner
+from bench.generators.base import Generator
+from bench.streams import Streams
+
+
+@dataclass
+class Problem:
+    """What a sampler works on: G, f and N conditions, with one random stream each.
+
+    ``translator`` is None for samplers that do not use one. ``evaluations`` counts single samples
+    through G and views through f, forwards and backwards apart; the last ``padding`` samples only fill
+    the tile and are not counted.
+    """
+
+    generator: Generator
+    conditioner: Conditioner
+    condition_ND: Tensor
+    streams: Streams
+    translator: Any = None
+    evaluations: Counter = field(default_factory=Counter)
+    padding: int = 0
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    @property
+    def counted(self) -> int:
+        return len(self) - self.padding
+
+    def decode(self, z_ND: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1]; counted."""
+        self.evaluations["generator_forwards"] += self.counted
+        return self.generator.decode(z_ND)
+
+    def energy(self, z_ND: Tensor, step: int) -> Tensor:
+        """Energies (N,) of latents (N, dim); counted."""
+        return self.image_energy(self.decode(z_ND), step)
+
+    def image_energy(self, images_NCHW: Tensor, step: int) -> Tensor:
+        self.evaluations["auxiliary_forwards"] += self.counted * self.conditioner.views
+        return self.conditioner.energy(images_NCHW, self.condition_ND, self.streams, step)
+
+    def gradients(self, energy_N: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        """Gradients of each sample's own energy: the sum over samples is differentiated, never the mean."""
+        self.evaluations["generator_backwards"] += self.counted
+        self.evaluations["auxiliary_backwards"] += self.counted * self.conditioner.views
+        return torch.autograd.grad(energy_N.sum(), inputs)
+
+
+class Sampler(ABC):
+    """A sampler's dataclass derives from this. ``steps`` is 0 where nothing is refined."""
+
+    steps: int = 0
+    uses_translator: bool = False
+
+    @abstractmethod
+    def init(self, problem: Problem) -> Any:
+        """The state before the first step."""
+
+    def step(self, problem: Problem, state: Any, t: int) -> Any:
+        """The state after step t = 0 … steps - 1. ``state.energy_N`` (N,) is the energy before the step."""
+        return state
+
+    @abstractmethod
+    def latent(self, problem: Problem, state: Any) -> Tensor:
+        """The generator's latent (N, dim) of a state."""

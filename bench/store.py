@@ -1,0 +1,285 @@
+"""Results on disk: one folder per run, one per cell; everything written whole or not at all.
+
+::
+
+    <run>/run.json                         the resolved suite, cell ids in order, provenance
+    <run>/cells/<id>/record.json           one Record
+    <run>/cells/<id>/images/000000.png     final samples, lossless RGB, in index order
+    <run>/cells/<id>/latents.safetensors   "latents" (N, dim) float32
+    <run>/cells/<id>/samples.parquet       one row per sample
+    <run>/cells/<id>/curve/step-0010.npz   "images" uint8 (N, 3, H, W) at a refinement step
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+
+from bench.errors import DataError, ResultError
+from bench.types import ConditionKind, Score, Timing
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellInfo:
+    """Which variant a record belongs to; ``config`` holds the resolved components as plain data."""
+
+    id: str
+    variant: str
+    data: str
+    condition_kind: ConditionKind
+    generator: str
+    conditioner: str
+    sampler: str
+    translator: str | None
+    num_samples: int
+    seed: int
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What became of one cell: a failed one has ``error`` {type, message} and no scores."""
+
+    cell: CellInfo
+    status: Literal["ok", "failed"]
+    schema: int = SCHEMA
+    error: Mapping[str, str] | None = None
+    scores: tuple[Score, ...] = ()
+    curve: tuple[Score, ...] = ()
+    timing: Timing | None = None
+    failed_samples: int = 0
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    created_utc: str = ""
+
+
+_RECORD = TypeAdapter(Record)
+
+
+def comparable(record: Record) -> dict[str, Any]:
+    """The record as plain data without what time, speed and memory leave in it.
+
+    Two runs of one suite on one machine are equal in this form.
+    """
+    plain = asdict(replace(record, timing=None, created_utc=""))
+    plain["scores"] = [score for score in plain["scores"] if score["unit"] not in TIME_UNITS]
+    return plain
+
+
+TIME_UNITS = ("s", "s/image", "images/s", "GiB")
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that replaces ``path`` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Writes a file whole: temporary name, fsync, rename."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+def finite(value: Any) -> Any:
+    """Plain data with NaN and infinities replaced by null, as JSON has neither."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, np.generic):
+        return finite(value.item())
+    return value
+
+
+def to_json(value: Any) -> bytes:
+    """JSON text: keys in their own order (a suite's order means something), ended by a newline."""
+    return (json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+class RunStore:
+    """Reads and writes one run. Raises ResultError for a run or record that is missing or broken."""
+
+    def __init__(self, run_dir: Path | str):
+        self.run_dir = Path(run_dir)
+
+    def cell_dir(self, cell_id: str) -> Path:
+        return self.run_dir / "cells" / cell_id
+
+    # --- the run and its records
+
+    def write_run(self, content: Mapping[str, Any]) -> None:
+        atomic_write(self.run_dir / "run.json", to_json({"schema": SCHEMA, **content}))
+
+    def read_run(self) -> dict[str, Any]:
+        path = self.run_dir / "run.json"
+        content = _read_json(path, "Run the suite first: tr0n-bench run SUITE.")
+        if content.get("schema") != SCHEMA:
+            raise ResultError(
+                f"{path}: schema {content.get('schema')!r}, this version reads {SCHEMA}. Run anew."
+            )
+        return content
+
+    def write_record(self, record: Record) -> None:
+        atomic_write(self.cell_dir(record.cell.id) / "record.json", to_json(asdict(record)))
+
+    def read_record(self, cell_id: str) -> Record:
+        path = self.cell_dir(cell_id) / "record.json"
+        content = _read_json(path, "The cell did not run; run the suite again.")
+        if content.get("schema") != SCHEMA:
+            raise ResultError(
+                f"{path}: schema {content.get('schema')!r}, this version reads {SCHEMA}. Run anew."
+            )
+        unknown = content.keys() - {item.name for item in fields(Record)}
+        if unknown:
+            raise ResultError(f"{path}: unknown field '{min(unknown)}'. Remove it or run the cell again.")
+        try:
+            return _RECORD.validate_python(_with_nan(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ResultError(f"{path}: {where}: {first['msg']}. Run the cell again.") from error
+
+    def records(self) -> list[Record]:
+        """The records of all cells in the run's order; a cell without one is left out."""
+        ids = self.read_run()["cells"]
+        return [
+            self.read_record(cell_id) for cell_id in ids if (self.cell_dir(cell_id) / "record.json").exists()
+        ]
+
+    # --- samples
+
+    def clear_samples(self, cell_id: str) -> None:
+        """Removes images, curve and record of an earlier attempt."""
+        folder = self.cell_dir(cell_id)
+        for name in ("images", "curve"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "record.json").unlink(missing_ok=True)
+
+    def image_path(self, cell_id: str, index: int) -> Path:
+        return self.cell_dir(cell_id) / "images" / f"{index:06d}.png"
+
+    def write_images(self, cell_id: str, start_index: int, images_NCHW: np.ndarray) -> None:
+        """uint8 (N, 3, H, W) as PNG files from ``start_index`` on."""
+        self.image_path(cell_id, 0).parent.mkdir(parents=True, exist_ok=True)
+        for offset, image in enumerate(np.ascontiguousarray(images_NCHW.transpose(0, 2, 3, 1))):
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, format="png")
+            path = self.image_path(cell_id, start_index + offset)
+            partial = path.with_suffix(".tmp")
+            partial.write_bytes(buffer.getvalue())
+            os.replace(partial, path)
+
+    def read_images(self, cell_id: str, indices: Sequence[int] | None = None) -> np.ndarray:
+        """uint8 (N, 3, H, W). Raises DataError naming an image that is missing or cannot be read."""
+        if indices is None:
+            indices = range(len(list((self.cell_dir(cell_id) / "images").glob("*.png"))))
+        images = []
+        for index in indices:
+            path = self.image_path(cell_id, index)
+            try:
+                with Image.open(path) as image:
+                    images.append(np.asarray(image.convert("RGB")))
+            except (OSError, SyntaxError) as error:
+                raise DataError(f"image '{path}' cannot be read: {error}. Run the cell again.") from error
+        if not images:
+            raise DataError(f"{self.cell_dir(cell_id) / 'images'} holds no images. Run the cell again.")
+        return np.stack(images).transpose(0, 3, 1, 2)
+
+    def write_latents(self, cell_id: str, latents_ND: np.ndarray) -> None:
+        from safetensors.numpy import save
+
+        atomic_write(self.cell_dir(cell_id) / "latents.safetensors", save({"latents": latents_ND}))
+
+    def read_latents(self, cell_id: str) -> np.ndarray:
+        from safetensors.numpy import load_file
+
+        return load_file(self.cell_dir(cell_id) / "latents.safetensors")["latents"]
+
+    def write_samples(self, cell_id: str, table: pd.DataFrame) -> None:
+        with atomic_path(self.cell_dir(cell_id) / "samples.parquet") as partial:
+            table.to_parquet(partial, index=False)
+
+    def read_samples(self, cell_id: str) -> pd.DataFrame:
+        path = self.cell_dir(cell_id) / "samples.parquet"
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise ResultError(
+                f"per-sample table '{path}' cannot be read: {error}. Run the cell again."
+            ) from error
+
+    def write_curve(self, cell_id: str, step: int, images_NCHW: np.ndarray) -> None:
+        """uint8 images at a refinement step, compressed."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, images=images_NCHW)
+        atomic_write(self.cell_dir(cell_id) / "curve" / f"step-{step:04d}.npz", buffer.getvalue())
+
+    def read_curve(self, cell_id: str, step: int) -> np.ndarray | None:
+        """What :meth:`write_curve` wrote, or None where nothing was."""
+        path = self.cell_dir(cell_id) / "curve" / f"step-{step:04d}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                return content["images"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ResultError(
+                f"curve images '{path}' cannot be read: {error}. Run the cell again."
+            ) from error
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultError(f"'{path}' is missing. {remedy}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ResultError(f"'{path}' cannot be read: {error}. {remedy}") from error
+    if not isinstance(content, dict):
+        raise ResultError(f"'{path}' holds no JSON object. {remedy}")
+    return content
+
+
+def _with_nan(content: dict[str, Any]) -> dict[str, Any]:
+    """Null score values back to NaN."""
+    for key in ("scores", "curve"):
+        for score in content.get(key) or ():
+            if isinstance(score, dict) and score.get("value") is None:
+                score["value"] = math.nan
+    return content
+
+
+def scores_frame(store: RunStore) -> pd.DataFrame:
+    """Long table of all scores of a run: one row per (cell, metric, step)."""
+    rows = []
+    for record in store.records():
+        cell = asdict(record.cell)
+        del cell["config"]
+        for score in (*record.scores, *record.curve):
+            rows.append({**cell, "status": record.status, **asdict(score)})
+    return pd.DataFrame(rows)

@@ -1,0 +1,129 @@
+"""Counter-based random numbers, one independent stream per sample.
+
+A draw depends only on (key of the sample, purpose, step, position), never on batch size, order, shard,
+worker or device. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011), written in integer tensor operations so that CPU and GPU give the same bits; normals
+are formed in float64 and rounded to float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+
+
+def philox4x32(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]
+) -> tuple[Tensor, ...]:
+    """Four 32-bit words per counter, ten rounds.
+
+    All arguments are int64 tensors holding values in [0, 2**32) that broadcast together.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # int64 products wrap modulo 2**64; shift and mask recover the unsigned halves exactly.
+        p0, p1 = c0 * _M0, c2 * _M1
+        hi0, lo0 = (p0 >> 32) & _MASK, p0 & _MASK
+        hi1, lo1 = (p1 >> 32) & _MASK, p1 & _MASK
+        c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+    return c0, c1, c2, c3
+
+
+def hash64(*parts: object) -> int:
+    """A 63-bit non-negative integer from the parts' text, stable across processes and versions."""
+    text = "\x1f".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+class Streams:
+    """Random numbers for N samples, keyed by one 63-bit integer each.
+
+    ``Streams(keys)`` takes int64 keys of shape (N,). Every draw returns shape (N, *shape) on the keys'
+    device. ``purpose`` separates uses ("prior", "langevin", "augment"), ``step`` the repetitions of one.
+    """
+
+    def __init__(self, keys: Tensor | Sequence[int], device: torch.device | str | None = None):
+        keys = torch.as_tensor(keys, dtype=torch.int64)
+        self.keys = keys.to(device) if device is not None else keys
+        if self.keys.ndim != 1:
+            raise ValueError(f"stream keys must have shape (N,), got {tuple(self.keys.shape)}")
+
+    @classmethod
+    def from_seed(
+        cls, num: int, *parts: object, start: int = 0, device: torch.device | str | None = None
+    ) -> Streams:
+        """Streams start … start+num-1 of the seed named by ``parts``; stream i depends on neither bound."""
+        # 2**61 - 1 is odd, so i -> base + i * step is injective modulo 2**63; int64 wraps modulo 2**64.
+        index = torch.arange(start, start + num, dtype=torch.int64)
+        return cls((hash64(*parts) + index * 0x1FFFFFFFFFFFFFFF) & 0x7FFFFFFFFFFFFFFF, device)
+
+    def __len__(self) -> int:
+        return int(self.keys.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        return self.keys.device
+
+    def __getitem__(self, index: slice | Tensor) -> Streams:
+        return Streams(self.keys[index])
+
+    def repeat_interleave(self, copies: int) -> Streams:
+        """``copies`` new streams per sample, in a row; copy j of sample i depends on neither neighbour."""
+        # Fresh keys are drawn, not stepped: neighbours of one seed are a constant step apart, so that
+        # a stepped copy of one sample would meet another sample's copy.
+        words = self._words("repeat", 0, 2 * copies).reshape(-1, 2)
+        return Streams(words[:, 0] | ((words[:, 1] & 0x7FFFFFFF) << 32))
+
+    def split(self, index: int) -> Streams:
+        """Fresh independent streams of the same samples for each index; index 0 is the streams themselves."""
+        if index == 0:
+            return self
+        words = self._words("split", index, 2)
+        return Streams((words[:, 0] | (words[:, 1] << 32)) & 0x7FFFFFFFFFFFFFFF)
+
+    def _words(self, purpose: str, step: int, count: int) -> Tensor:
+        """(N, count) int64 words in [0, 2**32)."""
+        blocks = (count + 3) // 4
+        tag = hash64("purpose", purpose)
+        device = self.device
+        block = torch.arange(blocks, device=device, dtype=torch.int64)[None, :]
+
+        def word(value: int) -> Tensor:
+            return torch.full((1, 1), value & _MASK, dtype=torch.int64, device=device)
+
+        key = (self.keys[:, None] & _MASK, (self.keys[:, None] >> 32) & _MASK)
+        words = philox4x32((block, word(step), word(tag), word(tag >> 32)), key)
+        return torch.stack(torch.broadcast_tensors(*words), dim=-1).reshape(len(self), blocks * 4)[:, :count]
+
+    def uniform(self, purpose: str, shape: Sequence[int] = (), step: int = 0, *, low=0.0, high=1.0) -> Tensor:
+        """Float32 in [low, high), resolution 2**-24 of the range, shape (N, *shape)."""
+        words = self._words(purpose, step, math.prod(shape))
+        unit = (words >> 8).to(torch.float32) * 2.0**-24
+        # Rounding can lift the largest draw onto the open end: [1, 2) has half as many float32 values.
+        largest = float(np.nextafter(np.float32(high), np.float32(low)))
+        return (low + (high - low) * unit).clamp(max=largest).reshape(len(self), *shape)
+
+    def normal(self, purpose: str, shape: Sequence[int] = (), step: int = 0) -> Tensor:
+        """Standard normal float32 by Box-Muller, shape (N, *shape)."""
+        count = math.prod(shape)
+        words = self._words(purpose, step, 2 * ((count + 1) // 2)).to(torch.float64)
+        u, v = (words[:, 0::2] + 0.5) * 2.0**-32, words[:, 1::2] * 2.0**-32
+        radius, angle = torch.sqrt(-2.0 * torch.log(u)), 2.0 * math.pi * v
+        pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
+        return pairs.reshape(len(self), -1)[:, :count].to(torch.float32).reshape(len(self), *shape)
+
+    def integers(self, purpose: str, high: int, shape: Sequence[int] = (), step: int = 0) -> Tensor:
+        """Int64 in [0, high), shape (N, *shape); bias below high / 2**32."""
+        words = self._words(purpose, step, math.prod(shape))
+        return ((words * high) >> 32).reshape(len(self), *shape)

@@ -1,0 +1,145 @@
+"""Combinations that cannot work, refused before any weight loads.
+
+Besides the members of :data:`bench.components.MEMBERS`, a configuration may offer hints, each optional:
+a source ``has_captions``; a class conditioner ``heads``, the attributes that make its conditions (None:
+all of the data's); a conditioner or judge ``check_data(source)``, a metric
+``check_judge(judge)``, each giving what is unfit as text or None; a sampler ``kinds``, the kinds of
+condition that it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from bench.errors import nearest
+from bench.suite.blocks import Named
+from bench.suite.yaml import Document
+from bench.types import ConditionKind
+
+Tables = Mapping[str, Mapping[str, Named[Any]]]
+KINDS = get_args(ConditionKind)
+
+
+def check_metrics(document: Document, tables: Tables) -> None:
+    """Raises SuiteError where a metric names a judge or data set that the suite does not declare."""
+    for name, metric in tables["metrics"].items():
+        judge = metric.config.judge
+        judges = tables["judges"]
+        declared = f"Declared: {', '.join(judges) or 'none'}."
+        if judge is not None and judge not in judges:
+            raise document.error(
+                ("metrics", name, "judge"),
+                f"the suite has no judge '{judge}'.{nearest(judge, judges)} {declared}",
+            )
+        check = getattr(metric.config, "check_judge", None)
+        message = check(None if judge is None else judges[judge].config) if check else None
+        if message:
+            raise document.error(("metrics", name, "judge"), f"{message} {declared}")
+        for i, data in enumerate(metric.data or ()):
+            if data not in tables["data"]:
+                raise document.error(
+                    ("metrics", name, "data", i),
+                    f"the suite has no data '{data}'.{nearest(data, tables['data'])} "
+                    f"Declared: {', '.join(tables['data']) or 'none'}.",
+                )
+
+
+def condition_kind(variant: Any, tables: Tables) -> ConditionKind:
+    """The kind of condition that a variant's conditioner takes."""
+    return tables["conditioners"][variant.conditioner].config.kind
+
+
+def applies(metric: Named[Any], data: str, kind: ConditionKind) -> bool:
+    """Whether a metric is computed for cells of this data set and kind of condition."""
+    return (metric.data is None or data in metric.data) and kind in metric.config.conditions
+
+
+def unfit(variant: Any, tables: Tables, settings: Mapping[str, Any]) -> str | None:
+    """Why the variant's components cannot meet, with the remedy, or None."""
+    source = tables["data"][variant.data].config
+    generator = tables["generators"][variant.generator].config
+    conditioner = tables["conditioners"][variant.conditioner]
+    resolution = settings["protocol"].resolution
+    if generator.resolution != resolution:
+        fitting = [n for n, item in tables["generators"].items() if item.config.resolution == resolution]
+        return (
+            f"generator '{variant.generator}' makes {generator.resolution} px images and the protocol takes "
+            f"{resolution} px. Set protocol.resolution, or use a generator that fits: {_listed(fitting)}."
+        )
+    if source.resolution is not None and source.resolution != resolution:
+        return (
+            f"data '{variant.data}' has {source.resolution} px images and the protocol takes "
+            f"{resolution} px. Set data.{variant.data}.resolution or protocol.resolution."
+        )
+    kind = conditioner.config.kind
+    if kind not in KINDS:
+        return f"conditioner '{variant.conditioner}' has kind '{kind}'; allowed: {', '.join(KINDS)}."
+    return (
+        _unfit_condition(variant, conditioner, tables, settings)
+        or _unfit_data(variant, conditioner, source)
+        or _unfit_sampler(variant, kind, tables)
+        or _unfit_judges(variant, kind, source, tables)
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none is declared"
+
+
+def _unfit_condition(
+    variant: Any, conditioner: Named[Any], tables: Tables, settings: Mapping[str, Any]
+) -> str | None:
+    kind = conditioner.config.kind
+    wanted = variant.condition or settings["samples"].condition
+    if wanted is None or wanted == kind:
+        return None
+    fitting = [name for name, item in tables["conditioners"].items() if item.config.kind == wanted]
+    return (
+        f"a {wanted} condition cannot be given to conditioner '{variant.conditioner}' (kind "
+        f"'{conditioner.kind}'), which takes {kind} conditions. Remove 'condition', or use a conditioner for "
+        f"{wanted}: {_listed(fitting)}."
+    )
+
+
+def _unfit_data(variant: Any, conditioner: Named[Any], source: Any) -> str | None:
+    kind = conditioner.config.kind
+    where = f"data '{variant.data}' does not fit conditioner '{variant.conditioner}'"
+    check = getattr(conditioner.config, "check_data", None)
+    message = check(source) if check else None
+    if message:
+        return f"{where}: {message}"
+    if kind == "class" and not source.attributes:
+        return f"{where}: it has no attributes to make class conditions of. Use a text conditioner."
+    heads = (getattr(conditioner.config, "heads", None) or ()) if kind == "class" else ()
+    for head in heads:
+        if head not in source.attributes:
+            found = f"it has no attribute '{head}'.{nearest(head, source.attributes)}"
+            return f"{where}: {found} It has: {', '.join(source.attributes)}."
+    if kind == "text" and not getattr(source, "has_captions", True):
+        return f"{where}: it has no captions to take text conditions from. Use a class conditioner."
+    return None
+
+
+def _unfit_sampler(variant: Any, kind: ConditionKind, tables: Tables) -> str | None:
+    kinds = getattr(tables["samplers"][variant.sampler].config, "kinds", KINDS)
+    if kind in kinds:
+        return None
+    return (
+        f"sampler '{variant.sampler}' takes {' and '.join(kinds)} conditions, and conditioner "
+        f"'{variant.conditioner}' makes {kind} conditions. Exclude the combination."
+    )
+
+
+def _unfit_judges(variant: Any, kind: ConditionKind, source: Any, tables: Tables) -> str | None:
+    for name, metric in tables["metrics"].items():
+        if metric.config.judge is None or not applies(metric, variant.data, kind):
+            continue
+        check = getattr(tables["judges"][metric.config.judge].config, "check_data", None)
+        message = check(source) if check else None
+        if message:
+            return (
+                f"metric '{name}' would use judge '{metric.config.judge}' on data '{variant.data}': "
+                f"{message} Restrict the metric with metrics.{name}.data."
+            )
+    return None

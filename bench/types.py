@@ -1,0 +1,99 @@
+"""Frozen types that the rooms share. Shape suffixes: N samples, C channels, H and W pixels, D latent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+ConditionKind = Literal["class", "text"]
+Better = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What one sample is asked to show.
+
+    ``labels`` maps attribute names to the values that the condition demands (``{"digit": "3"}``); it is
+    empty where no ground truth is known, as for real captions. ``text`` is untrusted data.
+    """
+
+    id: str
+    kind: ConditionKind
+    text: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number of one cell.
+
+    ``step`` is the refinement step for a point of a quality-versus-steps curve, None for the final
+    samples. ``judge`` names the network that scored (None where none did).
+    """
+
+    metric: str
+    title: str
+    value: float
+    unit: str = ""
+    better: Better = "higher"
+    n: int
+    judge: str | None = None
+    version: int = 1
+    step: int | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readout:
+    """What a judge saw in N images, as float32 arrays.
+
+    ``features`` (N, F) feed distribution metrics; ``logits`` maps a classifier head to (N, K), with
+    ``classes`` naming the K values; ``image_embedding`` and ``text_embedding`` (N, E) have unit norm.
+    Fields that a judge does not have are None or empty.
+    """
+
+    features: np.ndarray | None = None
+    logits: Mapping[str, np.ndarray] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    image_embedding: np.ndarray | None = None
+    text_embedding: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Wall-clock of one cell's sampling, device synchronised, warm-up excluded.
+
+    ``phase_s`` maps translate / refine / decode / score to seconds in total; ``batch_s`` holds every
+    raw per-batch value (sampling phases only). Evaluations count single samples, not batches:
+    ``generator_forwards``, ``generator_backwards``, ``auxiliary_forwards`` (views), ``auxiliary_backwards``.
+    """
+
+    num_samples: int
+    batch_size: int
+    phase_s: Mapping[str, float]
+    batch_s: tuple[float, ...]
+    batch_n: tuple[int, ...]
+    evaluations: Mapping[str, int]
+    peak_memory_gib: float
+    setup_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that a metric may see: conditions in sample order, readouts of samples and reference by judge."""
+
+    conditions: tuple[Condition, ...]
+    readouts: Mapping[str, Readout]
+    reference: Mapping[str, Readout]
+    timing: Timing | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricResult:
+    """Scores of a cell plus per-sample columns, each (N,), for the Parquet table."""
+
+    scores: tuple[Score, ...]
+    per_sample: Mapping[str, np.ndarray] = field(default_factory=dict)

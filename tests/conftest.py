@@ -1,0 +1,45 @@
+"""Shared by all tests: one thread, a private cache, and a small suite on the digits world."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from support import SMALL_SUITE
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def private_cache(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TR0N_BENCH_CACHE", str(cache_dir))
+
+
+@pytest.fixture
+def small_suite(tmp_path: Path):
+    """Writes the small suite with changes (sections merged, variants replaced) and returns its path."""
+
+    def write(**changes: Any) -> Path:
+        content = copy.deepcopy(SMALL_SUITE)
+        for key, value in changes.items():
+            if key != "variants" and isinstance(value, dict):
+                content[key] = {**content.get(key, {}), **value}
+            else:
+                content[key] = value
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return write

@@ -1,0 +1,1 @@
+"""A package that is not part of bench: its components are named in suites by import path."""

@@ -1,0 +1,62 @@
+"""What several tests share: a small suite on the digits world and a generator that fails on purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+SMALL_SUITE: dict[str, Any] = {
+    "name": "small",
+    "seed": 5,
+    "data": {"digits": {"kind": "digits"}},
+    "generators": {"vae": {"kind": "vae", "model": "digits-vae"}},
+    "conditioners": {"class": {"kind": "classifier", "model": "digits-classifier-guide", "heads": ["digit"]}},
+    "translators": {
+        "default": {
+            "kind": "tr0n",
+            "num_pairs": 256,
+            "hidden": 32,
+            "steps": 20,
+            "batch_size": 32,
+            "learning_rate": 0.003,
+        }
+    },
+    "samplers": {
+        "prior": {"kind": "prior"},
+        "langevin": {"kind": "langevin", "steps": 3, "step_size": 0.3, "momentum": 0.5},
+        "translator": {"kind": "translator"},
+        "tr0n": {"kind": "tr0n", "steps": 3, "step_size": 0.3, "momentum": 0.5, "start": "sample"},
+    },
+    "judges": {"digits": {"kind": "classifier", "model": "digits-classifier-judge"}},
+    "metrics": {
+        "fid": {"kind": "fid", "judge": "digits", "allow_small_n": True},
+        "accuracy": {"kind": "class-accuracy", "judge": "digits"},
+        "speed": {"kind": "speed"},
+    },
+    "protocol": {"reference_split": "val", "num_reference": 200},
+    "samples": {"num": 20, "batch_size": 32, "tile": 4},
+    "curve": {"steps": [0, 3], "num": 20},
+    "variants": {
+        "matrix": {
+            "data": "digits",
+            "generator": "vae",
+            "conditioner": "class",
+            "sampler": ["prior", "langevin", "translator", "tr0n"],
+        }
+    },
+}
+
+
+class NanGenerator:
+    """A generator whose images are NaN for latents with a positive first coordinate."""
+
+    resolution = 32
+
+    def load(self, device: torch.device):
+        from bench.generators.vae import Vae
+
+        inner = Vae(model="digits-vae").load(device)
+        clean = inner.decode
+        inner.decode = lambda z: torch.where(z[:, :1, None, None] > 0, torch.nan, clean(z))
+        return inner
