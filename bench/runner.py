@@ -18,7 +18,7 @@ from bench.errors import BenchError, ResultError
 from bench.plan import Cell, plan
 from bench.provenance import environment, git_state, utc_now
 from bench.samplers.base import Problem
-from bench.samplers.draw import draw_tiled, to_uint8
+from bench.samplers.draw import draw_tiled, fill_tile, tiles, to_uint8
 from bench.store import CellInfo, Record, RunStore
 from bench.suite import Suite, suite_from_plain
 from bench.timing import PhaseTimer
@@ -171,14 +171,16 @@ def _draw_cell(suite: Suite, cell: Cell, assembly: Assembly, store: RunStore) ->
         part = problem(start, stop)
         snapshots = cell.curve_steps if start < num_curve else ()
         with timer.batch(stop - start):
-            drawn = draw_tiled(sampler, part, tile=tile, timer=timer, snapshots=snapshots)
+            drawn = draw_tiled(
+                sampler, part, tile=tile, index=range(start, stop), timer=timer, snapshots=snapshots
+            )
         images = to_uint8(drawn.images).cpu()
         store.write_images(cell.id, start, images.numpy())
         latents.append(drawn.latents.cpu())
         for name in evaluations:
             evaluations[name] += part.evaluations[name]
         with torch.no_grad():
-            energies.append(_final_energy(part, drawn.images, tile, sampler.steps))
+            energies.append(_final_energy(part, drawn.images, tile, range(start, stop), sampler.steps))
         for t in snapshots:
             kept[t].append(to_uint8(drawn.snapshots[t]).numpy()[: max(0, num_curve - start)])
         assembly.progress(cell.variant, stop, num)
@@ -198,16 +200,18 @@ def _draw_cell(suite: Suite, cell: Cell, assembly: Assembly, store: RunStore) ->
 EVALUATIONS = ("generator_forwards", "generator_backwards", "auxiliary_forwards", "auxiliary_backwards")
 
 
-def _final_energy(problem: Problem, images: torch.Tensor, tile: int, steps: int) -> torch.Tensor:
+def _final_energy(
+    problem: Problem, images: torch.Tensor, tile: int, index: range, steps: int
+) -> torch.Tensor:
     """The guide's energy of the final images, (N,), on tiles; not counted as sampling."""
-    parts = []
-    for start in range(0, len(images), tile):
-        rows = torch.arange(start, start + tile, device=images.device).clamp(max=len(images) - 1)
+    energies = torch.empty(len(images))
+    for positions, rows in tiles(index, tile):
+        filled = fill_tile(positions, rows, tile).to(images.device)
         energy = problem.conditioner.energy(
-            images[rows], problem.condition_ND[rows], problem.streams[rows], steps
+            images[filled], problem.condition_ND[filled], problem.streams[filled], steps
         )
-        parts.append(energy[: len(images) - start].cpu())
-    return torch.cat(parts)
+        energies[positions] = energy.cpu()[rows]
+    return energies
 
 
 def _samples_table(assignment: Any, energies: np.ndarray) -> pd.DataFrame:
@@ -233,8 +237,10 @@ def _conditions(table: pd.DataFrame) -> tuple[Condition, ...]:
     import json
 
     return tuple(
-        Condition(id=row.condition_id, kind=row.kind, text=row.text, labels=json.loads(row.labels))
-        for row in table.itertuples()
+        Condition(
+            id=row["condition_id"], kind=row["kind"], text=row["text"], labels=json.loads(row["labels"])
+        )
+        for row in table[["condition_id", "kind", "text", "labels"]].to_dict("records")
     )
 
 

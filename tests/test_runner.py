@@ -224,7 +224,7 @@ def test_a_tile_pads_and_counts_only_real_samples(finished: RunStore):
         condition = conditioner.embed([assignment.conditions[i] for i in rows])
         streams = assignment.streams(0, 9, device)[torch.tensor(rows)]
         problem = Problem(generator, conditioner, condition, streams)
-        drawn = draw_tiled(Langevin(steps=8, step_size=0.3, momentum=0.9), problem, tile=4)
+        drawn = draw_tiled(Langevin(steps=8, step_size=0.3, momentum=0.9), problem, tile=4, index=rows)
         assert problem.evaluations["generator_forwards"] == len(rows) * 9
         return drawn.images
 

@@ -1,13 +1,14 @@
 """The driver that runs any sampler: phases timed, snapshots kept, non-finite energies caught.
 
-Networks are run on *tiles* of a fixed number of samples, the last one padded. Kernels pick other blockings
-for other batch shapes, and a chain of clipped gradient steps amplifies the last bit of that: with the
-tile fixed, the same (prompt, seed) gives the same bits whatever the batch size, order or shard.
+Networks are run on *tiles* of a fixed number of samples, and sample i of a cell always sits in row
+i mod tile; rows that nobody asked for are filled. Kernels pick other blockings for other batch shapes and
+other instructions for other rows, and a chain of clipped gradient steps amplifies the last bit of that:
+with shape and row fixed, the same (prompt, seed) gives the same bits whatever the batch size, order or shard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -38,10 +39,6 @@ class Draw:
     images: Tensor
     latents: Tensor
     snapshots: dict[int, Tensor] = field(default_factory=dict)
-
-    def first(self, num: int) -> Draw:
-        """The first ``num`` samples."""
-        return Draw(self.images[:num], self.latents[:num], {t: x[:num] for t, x in self.snapshots.items()})
 
 
 def to_uint8(images_NCHW: Tensor) -> Tensor:
@@ -92,30 +89,53 @@ def draw(
     return Draw(images, latents, kept)
 
 
+def tiles(index: Sequence[int], tile: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Per tile that samples ``index`` fall in: their positions in ``index`` and their rows, int64 (K,)."""
+    groups: dict[int, list[int]] = {}
+    for position, i in enumerate(index):
+        groups.setdefault(i // tile, []).append(position)
+    for positions in groups.values():
+        yield torch.tensor(positions), torch.tensor([index[k] % tile for k in positions])
+
+
+def fill_tile(positions: Tensor, rows: Tensor, tile: int) -> Tensor:
+    """(tile,) positions: the wanted ones in their rows, the first of them everywhere else."""
+    filled = positions[0].repeat(tile)
+    filled[rows] = positions
+    return filled
+
+
 def draw_tiled(
     sampler: Sampler,
     problem: Problem,
     *,
     tile: int,
+    index: Sequence[int] | None = None,
     timer: Phases | None = None,
     snapshots: Collection[int] = (),
     max_steps: int | None = None,
 ) -> Draw:
-    """:func:`draw` on tiles of exactly ``tile`` samples; any number of samples in, as many out, in order."""
-    draws = []
-    for start in range(0, len(problem), tile):
-        rows = torch.arange(start, start + tile, device=problem.streams.device).clamp(max=len(problem) - 1)
-        padding = max(0, start + tile - len(problem))
+    """:func:`draw` on tiles of exactly ``tile`` samples; any number of samples in, as many out, in order.
+
+    ``index`` holds each sample's number in its cell, by which it gets its row; 0, 1, 2, … by default.
+    """
+    index = range(len(problem)) if index is None else index
+    images, latents = [torch.empty(0)] * len(index), [torch.empty(0)] * len(index)
+    kept: dict[int, list[Tensor]] = {}
+    for positions, rows in tiles(index, tile):
+        filled = fill_tile(positions, rows, tile).to(problem.streams.device)
         part = replace(
-            problem, condition_ND=problem.condition_ND[rows], streams=problem.streams[rows], padding=padding
+            problem,
+            condition_ND=problem.condition_ND[filled],
+            streams=problem.streams[filled],
+            padding=tile - len(rows),
         )
         drawn = draw(sampler, part, timer=timer, snapshots=snapshots, max_steps=max_steps)
-        draws.append(drawn.first(tile - padding))
-    return Draw(
-        images=torch.cat([part.images for part in draws]),
-        latents=torch.cat([part.latents for part in draws]),
-        snapshots={t: torch.cat([part.snapshots[t] for part in draws]) for t in draws[0].snapshots},
-    )
+        for position, row in zip(positions.tolist(), rows.tolist()):
+            images[position], latents[position] = drawn.images[row], drawn.latents[row]
+            for t, x in drawn.snapshots.items():
+                kept.setdefault(t, [torch.empty(0)] * len(index))[position] = x[row]
+    return Draw(torch.stack(images), torch.stack(latents), {t: torch.stack(x) for t, x in kept.items()})
 
 
 def _check_finite(state: object, t: int, problem: Problem) -> None:

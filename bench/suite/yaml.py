@@ -38,7 +38,7 @@ _RESOLVERS = (
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with YAML 1.2's rules for plain scalars."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: ClassVar[Any] = {}  # type: ignore[misc]  # PyYAML shares it by class
 
 
 class _Dumper(yaml.SafeDumper):

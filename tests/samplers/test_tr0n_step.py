@@ -119,11 +119,14 @@ def test_the_update_is_the_published_one(steps, clip_norm):
 
 def test_a_sample_does_not_see_its_neighbours():
     sampler = Tr0n(steps=10, step_size=0.05, momentum=0.9)
-    together = draw_tiled(sampler, problem_of([0, 1, 2, 3]), tile=2).latents
-    backwards = draw_tiled(sampler, problem_of([3, 2, 1, 0]), tile=2).latents.flip(0)
-    alone = torch.cat([draw_tiled(sampler, problem_of([k]), tile=2).latents for k in range(4)])
-    assert torch.equal(together, backwards)
-    assert torch.equal(together, alone)
+    for tile in (2, 3):
+
+        def latents(rows: list[int], tile: int = tile) -> torch.Tensor:
+            return draw_tiled(sampler, problem_of(rows), tile=tile, index=rows).latents
+
+        together = latents([0, 1, 2, 3])
+        assert torch.equal(together, latents([3, 2, 1, 0]).flip(0))
+        assert torch.equal(together, torch.cat([latents([k]) for k in range(4)]))
 
 
 def test_evaluations_are_counted_per_sample_without_padding():
