@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +34,17 @@ SuiteArgument = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH.TO.KEY=VALUE", help="Override a key of the suite; repeatable."),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Artifact store: a folder, s3://, gs:// or memory://. [default: artifacts in the cache folder]",
+        envvar="TR0N_BENCH_STORE",
+        show_default=False,
+        show_envvar=False,
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
 
@@ -97,10 +112,22 @@ def run(
         Path | None, typer.Option(help="Run folder. [default: results/<suite name>]", show_default=False)
     ] = None,
     device: DeviceOption = "auto",
+    store: StoreOption = None,
+    engine: Annotated[str, typer.Option(help="Who does the work: local, or ray (an extra).")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster; one of this machine's own where left out.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray workers; as many as the cluster holds by default.")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the report into <run folder>/report.")] = True,
 ) -> None:
-    """Sample, score and record every cell of a suite, then write the report."""
+    """Sample, score and record every cell of a suite, then write the report.
+
+    What is in the artifact store is not made again: an interrupted run goes on where it stopped.
+    """
     from bench.cli_output import progress_bars
+    from bench.engines import make_engine
     from bench.plan import plan as make_plan
     from bench.suite import load_suite
 
@@ -110,10 +137,11 @@ def run(
 
     folder = out if out is not None else Path("results") / checked.name
 
+    worker = make_engine(engine, address, workers)
     with progress_bars() as progress:
-        summary = run_suite(checked, folder, device, progress)
+        summary = run_suite(checked, folder, device, progress, store_url=store, engine=worker)
     if report:
-        _report([Path(summary.run_dir)], Path(summary.run_dir) / "report")
+        _report([Path(summary.run_dir)], Path(summary.run_dir) / "report", keep=not summary.made)
     _finish(summary)
 
 
@@ -121,13 +149,14 @@ def run(
 def score(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
     device: DeviceOption = "auto",
+    store: StoreOption = None,
 ) -> None:
     """Compute a run's metrics again from its stored samples, without sampling."""
     from bench.cli_output import progress_bars
     from bench.runner import score as score_run
 
     with progress_bars() as progress:
-        summary = score_run(run_dir, device, progress)
+        summary = score_run(run_dir, device, progress, store_url=store)
     _finish(summary)
 
 
@@ -215,7 +244,12 @@ def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def _report(run_dirs: list[Path], out: Path) -> None:
+def _report(run_dirs: list[Path], out: Path, *, keep: bool = False) -> None:
+    """Writes a report; with ``keep`` one that is there already stays."""
+    page = out / "report.md"
+    if keep and page.is_file():
+        typer.echo(str(page))
+        return
     from bench.report import write_report
 
     for path in write_report(list(run_dirs), out):
@@ -230,17 +264,48 @@ def _finish(summary: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit code: 0 ok, 1 a failed cell or an error of the user's, 2 wrong usage.
+    """The exit code: 0 ok, 1 a failed cell or an error of the user's, 2 wrong usage, 128 + n for signal n.
 
     ``TR0N_BENCH_DEBUG=1`` shows the traceback of an error.
     """
-    try:
-        app(args=arguments, prog_name="tr0n-bench")
-    except BenchError as error:
-        if os.environ.get("TR0N_BENCH_DEBUG") == "1":
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    with _stoppable():
+        try:
+            app(args=arguments, prog_name="tr0n-bench")
+        except BenchError as error:
+            if os.environ.get("TR0N_BENCH_DEBUG") == "1":
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except Stopped as stop:
+            print("stopped: what was finished is kept; the same command goes on from there.", file=sys.stderr)
+            return 128 + stop.number
+        except SystemExit as leave:
+            return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     return 0
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived. Not an Exception, so that no cell records it as its own failure."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise Stopped(number)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM raise :class:`Stopped`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

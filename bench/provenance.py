@@ -31,6 +31,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=1)
 def _cpu_model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -39,6 +40,13 @@ def _cpu_model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The processor or accelerator that work on ``device`` runs on, and the threads it may use."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device), "threads": 0}
+    return {"device": _cpu_model(), "threads": torch.get_num_threads()}
 
 
 @lru_cache(maxsize=1)

@@ -1,39 +1,48 @@
-"""Runs a plan: draws every cell, scores it, writes its record. A cell that fails is a record too."""
+"""Runs a plan: makes what the artifact store lacks, scores every cell, writes its record.
+
+A cell that fails is a record too. Everything costly lies in the store under the hash of what determines it,
+so a run that was interrupted goes on where it stopped, and a run that is finished has nothing to do.
+"""
 
 from __future__ import annotations
 
-import gc
 import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 
-from bench.assembly import Assembly, Progress, default_cache_dir, weight_hashes
-from bench.errors import BenchError, ResultError
+from bench import payload
+from bench.artifacts import CorruptArtifact, MissingArtifact, open_store
+from bench.assembly import Assembly, Progress, default_cache_dir, silent
+from bench.certify import read_certificate
+from bench.engines import Engine, make_engine
+from bench.errors import ArtifactError, BenchError, ResultError
+from bench.identity import weight_hashes
+from bench.journal import Journal
+from bench.needs import Needs, Part
 from bench.plan import Cell, plan
 from bench.provenance import environment, git_state, utc_now
-from bench.samplers.base import Problem
-from bench.samplers.draw import draw_tiled, fill_tile, tiles, to_uint8
+from bench.scoring import Scorer, check_failures, read_drawn, samples_table, score_seconds
 from bench.store import CellInfo, Record, RunStore
 from bench.suite import Suite, suite_from_plain
-from bench.timing import PhaseTimer
-from bench.types import Condition, Evidence, Readout, Score, Timing
+from bench.workshop import STAGES, Workshop
 
-WARM_UP_STEPS = 2
+MOST_REPAIRS = 5
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Where a run was written and how its cells ended."""
+    """Where a run was written, how its cells ended, and what was done: tasks by stage, images judged,
+    metrics computed, records written."""
 
     run_dir: Path
     num_ok: int
     num_failed: int
+    made: Counter[str] = field(default_factory=Counter)
 
 
 def choose_device(name: str) -> torch.device:
@@ -49,55 +58,69 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def run(suite: Suite, out: Path, device: str = "auto", progress: Progress | None = None) -> RunSummary:
-    """Draws and scores every cell of the suite into ``out``; existing records of these cells are replaced."""
+def default_store_url() -> str:
+    """Where artifacts lie unless told otherwise."""
+    return str(default_cache_dir() / "artifacts")
+
+
+def run(
+    suite: Suite,
+    out: Path,
+    device: str = "auto",
+    progress: Progress | None = None,
+    *,
+    store_url: str | None = None,
+    engine: Engine | None = None,
+    draw: bool = True,
+) -> RunSummary:
+    """Brings every cell of the suite up to date in ``out``, with artifacts in the store at ``store_url``.
+
+    Where ``draw`` is False samples must be in the store. Raises ArtifactError where the store cannot be
+    used; every other fault is the record of the cell that it met.
+    """
     torch_device = choose_device(device)
+    store = open_store(store_url or default_store_url())
+    engine = engine or make_engine("local")
     the_plan = plan(suite)
-    store = RunStore(out)
-    assembly = Assembly(suite, torch_device, default_cache_dir(), progress)
-    store.write_run(
+    results = RunStore(out)
+    journal = Journal(out / "journal.jsonl")
+    assembly = Assembly(suite, torch_device, progress=progress or silent)
+    attempt = _Attempt(suite, Workshop(assembly, the_plan, store), results, journal, engine, draw)
+    # Not what it leaves alone: a run's folder is the same whether it took one attempt or ten.
+    results.write_run(
         {
             "suite": suite.resolved(),
             "suite_name": suite.name,
             "suite_path": Path(suite.source).name,
             "cells": [cell.id for cell in the_plan.cells],
-            "created_utc": utc_now(),
             "provenance": {**git_state(Path.cwd()), "weights": _weights(suite), "device": str(torch_device)},
         }
     )
-    results = []
-    for k, cell in enumerate(the_plan.cells):
-        assembly.progress("cells", k, len(the_plan.cells))
-        results.append(_run_cell(suite, cell, assembly, store))
-        gc.collect()
-    assembly.progress("cells", len(the_plan.cells), len(the_plan.cells))
-    return RunSummary(out, sum(results), len(results) - sum(results))
+    journal.write("attempt", suite=suite.name, cells=len(the_plan.cells), store=store.root)
+    try:
+        store.sweep()
+        attempt.make(the_plan.cells)
+        ok = attempt.record(the_plan.cells)
+    except BaseException as error:
+        journal.write("interrupted", reason=f"{type(error).__name__}: {error}"[:500])
+        raise
+    finally:
+        engine.close()
+    summary = RunSummary(out, sum(ok), len(ok) - sum(ok), attempt.counts())
+    journal.write("finished", ok=summary.num_ok, failed=summary.num_failed, made=dict(summary.made))
+    return summary
 
 
-def score(run_dir: Path, device: str = "auto", progress: Progress | None = None) -> RunSummary:
-    """Computes the metrics of a run anew from its stored images; nothing is drawn."""
-    store = RunStore(run_dir)
-    suite = suite_from_plain(store.read_run()["suite"], str(run_dir / "run.json"))
-    assembly = Assembly(suite, choose_device(device), default_cache_dir(), progress)
-    the_plan = plan(suite)
-    results = []
-    for k, cell in enumerate(the_plan.cells):
-        assembly.progress("cells", k, len(the_plan.cells))
-        try:
-            record = store.read_record(cell.id)
-        except ResultError:
-            record = None
-        if record is None or record.timing is None:
-            results.append(False)
-            continue
-        try:
-            record = _scored(suite, cell, assembly, store, record)
-        except Exception as error:
-            record = _failed(record, error)
-        store.write_record(record)
-        results.append(record.status == "ok")
-    assembly.progress("cells", len(the_plan.cells), len(the_plan.cells))
-    return RunSummary(run_dir, sum(results), len(results) - sum(results))
+def score(
+    run_dir: Path,
+    device: str = "auto",
+    progress: Progress | None = None,
+    *,
+    store_url: str | None = None,
+) -> RunSummary:
+    """Brings the metrics of a run up to date from stored samples; nothing is drawn."""
+    suite = suite_from_plain(RunStore(run_dir).read_run()["suite"], str(run_dir / "run.json"))
+    return run(suite, run_dir, device, progress, store_url=store_url, draw=False)
 
 
 def _weights(suite: Suite) -> dict[str, str]:
@@ -112,8 +135,194 @@ def _weights(suite: Suite) -> dict[str, str]:
     return hashes
 
 
-def _run_cell(suite: Suite, cell: Cell, assembly: Assembly, store: RunStore) -> bool:
-    info = CellInfo(
+class _Attempt:
+    """One attempt at a plan. ``failed`` maps a cell to the error that stopped it."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        workshop: Workshop,
+        results: RunStore,
+        journal: Journal,
+        engine: Engine,
+        draw: bool,
+    ):
+        self.suite, self.workshop, self.store = suite, workshop, workshop.store
+        self.results, self.journal, self.engine, self.draw = results, journal, engine, draw
+        self.progress = workshop.assembly.progress
+        self.scorer = Scorer(suite, self.store)
+        self.failed: dict[str, Exception] = {}
+        self.records = 0
+
+    def counts(self) -> Counter[str]:
+        return self.workshop.made + Counter(metrics=self.scorer.computed, records=self.records)
+
+    # --- making
+
+    def make(self, cells: Sequence[Cell]) -> None:
+        """Makes all that is missing, stage by stage; a cell whose task fails is left out of later stages."""
+        missing: dict[str, list[Part]] = {}
+        for k, cell in enumerate(cells):
+            self.progress("checking artifacts", k, len(cells))
+            try:
+                missing[cell.id] = self._missing(self.workshop.needs(cell.id, again=True))
+            except ArtifactError:
+                raise
+            except Exception as error:
+                self._fail(cell.id, error)
+        self.progress("checking artifacts", len(cells), len(cells))
+        done: set[Part] = set()
+        for stage in STAGES:
+            tasks, sharers = [], dict[Part, list[str]]()
+            for cell_id, parts in missing.items():
+                if cell_id in self.failed:
+                    continue
+                for task in self.workshop.tasks(cell_id, parts):
+                    if task.stage == stage:
+                        sharers.setdefault(task.part, []).append(cell_id)
+                        if task.part not in done:
+                            done.add(task.part)
+                            tasks.append(task)
+            if stage == "samples" and not self.draw:
+                tasks = [task for task in tasks if self._is_drawn(task.cell, task.part)]
+            for k, outcome in enumerate(self.engine.perform(tasks, self.workshop)):
+                self.progress(f"stage {stage}", k + 1, len(tasks))
+                if outcome.error is not None:
+                    for cell_id in sharers[outcome.task.part]:
+                        self._fail(cell_id, outcome.error)
+                event = "failed" if outcome.error is not None else "made" if outcome.made else "found"
+                self.journal.write(
+                    event, task=outcome.task.label, seconds=round(outcome.seconds, 3), worker=outcome.worker
+                )
+
+    def _is_drawn(self, cell_id: str, part: Part) -> bool:
+        """Whether a task only reads; else the cell fails, as nothing may be drawn."""
+        if part.kind == "readout":
+            return True
+        self._fail(
+            cell_id,
+            ResultError(
+                f"samples '{'/'.join(part.place)}' are not in the artifact store '{self.store.root}', and "
+                "score draws none. Run the suite."
+            ),
+        )
+        return False
+
+    def _missing(self, own: Needs) -> list[Part]:
+        """Parts that the store lacks. Objects in a folder are read and checked: what is torn, flipped or
+        swapped is set aside, and is missing then."""
+        return [part for part in own.parts() if not self._is_sound(part)]
+
+    def _is_sound(self, part: Part) -> bool:
+        if not self.store.is_local:
+            return self.store.exists(*part.place)
+        try:
+            self.store.read(*part.place)
+        except MissingArtifact:
+            return False
+        except CorruptArtifact as error:
+            self.journal.write("corrupt", task="/".join(part.place), error=str(error))
+            return False
+        return True
+
+    def _fail(self, cell_id: str, error: Exception) -> None:
+        self.failed.setdefault(cell_id, error)
+
+    # --- recording
+
+    def record(self, cells: Sequence[Cell]) -> list[bool]:
+        """Scores and records every cell; whether each is ok."""
+        ok = []
+        for k, cell in enumerate(cells):
+            self.progress("scoring", k, len(cells))
+            ok.append(self._record(cell))
+        self.progress("scoring", len(cells), len(cells))
+        return ok
+
+    def _record(self, cell: Cell) -> bool:
+        record = Record(cell=_info(cell), status="ok", environment=environment(), created_utc=utc_now())
+        for repair in range(MOST_REPAIRS):
+            if cell.id in self.failed:
+                break
+            try:
+                record = self._scored(record, self.workshop.needs(cell.id))
+                break
+            except (CorruptArtifact, MissingArtifact) as error:
+                # Found on reading: set aside by now, so that making what is missing mends it.
+                self.journal.write("repair", cell=cell.id, error=str(error))
+                if repair == MOST_REPAIRS - 1 or not self.draw:
+                    self._fail(cell.id, error)
+                else:
+                    self.make([cell])
+            except ArtifactError:
+                raise
+            except Exception as error:
+                self._fail(cell.id, error)
+        if cell.id in self.failed:
+            record = _failed(record, self.failed[cell.id])
+        if not self._is_recorded(record):
+            self.results.write_record(record)
+            self.records += 1
+        return record.status == "ok"
+
+    def _is_recorded(self, record: Record) -> bool:
+        """Whether the folder's record says the same, but for when it was made."""
+        try:
+            old = self.results.read_record(record.cell.id)
+        except BenchError:
+            return False
+        return replace(record, created_utc=old.created_utc, environment=old.environment) == old
+
+    def _scored(self, record: Record, own: Needs) -> Record:
+        """The complete record of a cell; writes its images, latents and table as well."""
+        drawn = read_drawn(self.store, own)
+        check_failures(own, drawn, self.suite.samples.max_failed_share)
+        phases = {**drawn.timing.phase_s, "score": score_seconds(self.store, own)}
+        drawn = replace(drawn, timing=replace(drawn.timing, phase_s=phases))
+        scored = self.scorer.score(own, drawn)
+        table = samples_table(own, drawn)
+        for column, values in scored.columns.items():
+            table[column] = values
+        artifacts = _artifacts(own, scored.keys)
+        source = {name: artifacts[name] for name in ("samples", "scores")}
+        self.results.export(own.cell.id, source, self._images(own), drawn.latents, table)
+        return replace(
+            record,
+            scores=scored.scores,
+            curve=scored.curve,
+            timing=drawn.timing,
+            failed_samples=int((~drawn.ok).sum()),
+            hardware=tuple(drawn.hardware),
+            tiles=tuple(drawn.tiles),
+            artifacts=artifacts,
+            certificate=read_certificate(self.store, own.samples.key),
+        )
+
+    def _images(self, own: Needs) -> Any:
+        for span in own.spans:
+            content = self.store.read("images", own.samples.key, span.name)
+            yield from payload.png_files(payload.unpack(content)[0])
+
+
+def _artifacts(own: Needs, scores: dict[str, str]) -> dict[str, Any]:
+    """What a record was made from, so that it can be looked up, explained and verified."""
+    return {
+        "samples": {"key": own.samples.key, "spans": [span.name for span in own.spans]},
+        "translator": own.translator.key if own.translator else None,
+        "pairs": own.pairs.key if own.pairs else None,
+        "snapshots": own.snapshots.key if own.snapshots else None,
+        "readouts": {judge: item.key for judge, item in own.readouts.items()},
+        "snapshot_readouts": {judge: item.key for judge, item in own.snapshot_readouts.items()},
+        "references": {
+            judge: {"key": item.key, "spans": [span.name for span in own.reference_spans[judge]]}
+            for judge, item in own.references.items()
+        },
+        "scores": scores,
+    }
+
+
+def _info(cell: Cell) -> CellInfo:
+    return CellInfo(
         id=cell.id,
         variant=cell.variant,
         data=cell.data,
@@ -126,14 +335,6 @@ def _run_cell(suite: Suite, cell: Cell, assembly: Assembly, store: RunStore) -> 
         seed=cell.seed,
         config=cell.config,
     )
-    record = Record(cell=info, status="ok", environment=environment(), created_utc=utc_now())
-    try:
-        record = replace(record, timing=_draw_cell(suite, cell, assembly, store))
-        record = _scored(suite, cell, assembly, store, record)
-    except Exception as error:
-        record = _failed(record, error)
-    store.write_record(record)
-    return record.status == "ok"
 
 
 def _failed(record: Record, error: Exception) -> Record:
@@ -141,160 +342,10 @@ def _failed(record: Record, error: Exception) -> Record:
     details = {"type": type(error).__name__, "message": str(error)}
     if not isinstance(error, BenchError):
         details["traceback"] = "".join(traceback.format_exception(error)[-6:])
-    return replace(record, status="failed", error=details, scores=(), curve=())
-
-
-def _draw_cell(suite: Suite, cell: Cell, assembly: Assembly, store: RunStore) -> Timing:
-    """Draws and stores all samples of a cell, and returns what that took."""
-    device = assembly.device
-    sampler = suite.samplers[cell.sampler].config
-    generator, conditioner = assembly.generator(cell.generator), assembly.conditioner(cell.conditioner)
-    translator = assembly.translator(cell) if cell.translator is not None else None
-    assignment = assembly.assignment(cell)
-    num, tile, batch = len(assignment), suite.samples.tile, suite.samples.batch_size
-    with torch.no_grad():
-        condition_ND = conditioner.embed(assignment.conditions)
-    timer = PhaseTimer(device)
-
-    def problem(start: int, stop: int) -> Problem:
-        streams = assignment.streams(start, stop, device)
-        return Problem(generator, conditioner, condition_ND[start:stop], streams, translator)
-
-    draw_tiled(sampler, problem(0, min(tile, num)), tile=tile, max_steps=WARM_UP_STEPS)
-    timer.start()
-    store.clear_samples(cell.id)
-    num_curve = min(num, suite.curve.num) if suite.curve else 0
-    energies, latents, evaluations = [], [], dict.fromkeys(EVALUATIONS, 0)
-    kept: dict[int, list[np.ndarray]] = {t: [] for t in cell.curve_steps}
-    for start in range(0, num, batch):
-        stop = min(start + batch, num)
-        part = problem(start, stop)
-        snapshots = cell.curve_steps if start < num_curve else ()
-        with timer.batch(stop - start):
-            drawn = draw_tiled(
-                sampler, part, tile=tile, index=range(start, stop), timer=timer, snapshots=snapshots
-            )
-        images = to_uint8(drawn.images).cpu()
-        store.write_images(cell.id, start, images.numpy())
-        latents.append(drawn.latents.cpu())
-        for name in evaluations:
-            evaluations[name] += part.evaluations[name]
-        with torch.no_grad():
-            energies.append(_final_energy(part, drawn.images, tile, range(start, stop), sampler.steps))
-        for t in snapshots:
-            kept[t].append(to_uint8(drawn.snapshots[t]).numpy()[: max(0, num_curve - start)])
-        assembly.progress(cell.variant, stop, num)
-    store.write_latents(cell.id, torch.cat(latents).numpy())
-    for t, parts in kept.items():
-        if parts:
-            store.write_curve(cell.id, t, np.concatenate(parts))
-    store.write_samples(cell.id, _samples_table(assignment, torch.cat(energies).numpy()))
-    return timer.timing(
-        num_samples=num,
-        batch_size=batch,
-        evaluations=evaluations,
-        setup_s=translator.setup_s if translator is not None else {},
+    return Record(
+        cell=record.cell,
+        status="failed",
+        error=details,
+        environment=record.environment,
+        created_utc=record.created_utc,
     )
-
-
-EVALUATIONS = ("generator_forwards", "generator_backwards", "auxiliary_forwards", "auxiliary_backwards")
-
-
-def _final_energy(
-    problem: Problem, images: torch.Tensor, tile: int, index: range, steps: int
-) -> torch.Tensor:
-    """The guide's energy of the final images, (N,), on tiles; not counted as sampling."""
-    energies = torch.empty(len(images))
-    for positions, rows in tiles(index, tile):
-        filled = fill_tile(positions, rows, tile).to(images.device)
-        energy = problem.conditioner.energy(
-            images[filled], problem.condition_ND[filled], problem.streams[filled], steps
-        )
-        energies[positions] = energy.cpu()[rows]
-    return energies
-
-
-def _samples_table(assignment: Any, energies: np.ndarray) -> pd.DataFrame:
-    from bench.keys import canonical_json
-
-    conditions = assignment.conditions
-    return pd.DataFrame(
-        {
-            "index": np.arange(len(conditions)),
-            "condition_id": [condition.id for condition in conditions],
-            "kind": [condition.kind for condition in conditions],
-            "text": [condition.text for condition in conditions],
-            "labels": [canonical_json(dict(condition.labels)) for condition in conditions],
-            "replicate": assignment.replicates,
-            "seed": np.array(assignment.seeds, dtype=np.int64),
-            "energy": energies.astype(np.float32),
-            "failed_step": np.full(len(conditions), -1),
-        }
-    )
-
-
-def _conditions(table: pd.DataFrame) -> tuple[Condition, ...]:
-    import json
-
-    return tuple(
-        Condition(
-            id=row["condition_id"], kind=row["kind"], text=row["text"], labels=json.loads(row["labels"])
-        )
-        for row in table[["condition_id", "kind", "text", "labels"]].to_dict("records")
-    )
-
-
-def _scored(suite: Suite, cell: Cell, assembly: Assembly, store: RunStore, record: Record) -> Record:
-    """The record with scores, curve and per-sample columns from the stored images."""
-    table = store.read_samples(cell.id)
-    conditions = _conditions(table)
-    metrics = {name: suite.metrics[name].config for name in cell.metrics}
-    judges = sorted({metric.judge for metric in metrics.values() if metric.judge})
-    timer = PhaseTimer(assembly.device)
-    with timer.phase("score"):
-        readouts = _readouts(assembly, judges, store.read_images(cell.id), conditions)
-    reference = {judge: assembly.reference(cell.data, judge) for judge in judges}
-    assert record.timing is not None
-    phases = {**record.timing.phase_s, "score": timer.seconds("score")}
-    record = replace(record, timing=replace(record.timing, phase_s=phases))
-    evidence = Evidence(conditions=conditions, readouts=readouts, reference=reference, timing=record.timing)
-    scores: list[Score] = []
-    for metric in metrics.values():
-        result = metric.compute(evidence)
-        scores.extend(result.scores)
-        for column, values in result.per_sample.items():
-            table[column] = values
-    store.write_samples(cell.id, table)
-    curve = _curve(cell, assembly, store, metrics, judges, conditions, reference)
-    return replace(record, status="ok", error=None, scores=tuple(scores), curve=tuple(curve))
-
-
-def _readouts(
-    assembly: Assembly, judges: Iterable[str], images: np.ndarray, conditions: tuple[Condition, ...]
-) -> dict[str, Readout]:
-    return {judge: assembly.judge(judge).readout(images, conditions) for judge in judges}
-
-
-def _curve(
-    cell: Cell,
-    assembly: Assembly,
-    store: RunStore,
-    metrics: Mapping[str, Any],
-    judges: list[str],
-    conditions: tuple[Condition, ...],
-    reference: Mapping[str, Readout],
-) -> list[Score]:
-    """Every judged metric at the stored steps of the trajectory."""
-    points: list[Score] = []
-    for t in cell.curve_steps:
-        images = store.read_curve(cell.id, t)
-        if images is None:
-            continue
-        part = conditions[: len(images)]
-        evidence = Evidence(
-            conditions=part, readouts=_readouts(assembly, judges, images, part), reference=reference
-        )
-        for metric in metrics.values():
-            if metric.judge is not None:
-                points.extend(replace(item, step=t) for item in metric.compute(evidence).scores)
-    return points

@@ -3,22 +3,23 @@
 ::
 
     <run>/run.json                         the resolved suite, cell ids in order, provenance
+    <run>/journal.jsonl                    attempts and what each of them made
     <run>/cells/<id>/record.json           one Record
     <run>/cells/<id>/images/000000.png     final samples, lossless RGB, in index order
     <run>/cells/<id>/latents.safetensors   "latents" (N, dim) float32
     <run>/cells/<id>/samples.parquet       one row per sample
-    <run>/cells/<id>/curve/step-0010.npz   "images" uint8 (N, 3, H, W) at a refinement step
+    <run>/cells/<id>/export.json           what images, latents and table were exported from
+
+The artifact store is where samples live; a run's folder holds records, and samples as files for people.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.errors import DataError, ResultError
 from bench.types import ConditionKind, Score, Timing
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,12 @@ class CellInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What became of one cell: a failed one has ``error`` {type, message} and no scores."""
+    """What became of one cell: a failed one has ``error`` {type, message} and no scores.
+
+    ``failed_samples`` counts samples that no score includes. ``hardware`` lists what samples were drawn on,
+    ``tiles`` the sizes that networks ran on. ``artifacts`` are the keys of all that the scores come from;
+    ``certificate`` is what ``certify`` found, if it was asked.
+    """
 
     cell: CellInfo
     status: Literal["ok", "failed"]
@@ -63,6 +69,10 @@ class Record:
     curve: tuple[Score, ...] = ()
     timing: Timing | None = None
     failed_samples: int = 0
+    hardware: tuple[Mapping[str, Any], ...] = ()
+    tiles: tuple[int, ...] = ()
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
+    certificate: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     created_utc: str = ""
 
@@ -71,11 +81,11 @@ _RECORD = TypeAdapter(Record)
 
 
 def comparable(record: Record) -> dict[str, Any]:
-    """The record as plain data without what time, speed and memory leave in it.
+    """The record as plain data without what time, speed and the machine leave in it.
 
-    Two runs of one suite on one machine are equal in this form.
+    Two runs of one suite are equal in this form.
     """
-    plain = asdict(replace(record, timing=None, created_utc=""))
+    plain = asdict(replace(record, timing=None, created_utc="", environment={}, hardware=()))
     plain["scores"] = [score for score in plain["scores"] if score["unit"] not in TIME_UNITS]
     return plain
 
@@ -173,31 +183,28 @@ class RunStore:
 
     # --- samples
 
-    def clear_samples(self, cell_id: str) -> None:
-        """Removes images, curve and record of an earlier attempt."""
-        folder = self.cell_dir(cell_id)
-        for name in ("images", "curve"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / "record.json").unlink(missing_ok=True)
-
     def image_path(self, cell_id: str, index: int) -> Path:
         return self.cell_dir(cell_id) / "images" / f"{index:06d}.png"
 
-    def write_images(self, cell_id: str, start_index: int, images_NCHW: np.ndarray) -> None:
-        """uint8 (N, 3, H, W) as PNG files from ``start_index`` on."""
-        self.image_path(cell_id, 0).parent.mkdir(parents=True, exist_ok=True)
-        for offset, image in enumerate(np.ascontiguousarray(images_NCHW.transpose(0, 2, 3, 1))):
-            buffer = io.BytesIO()
-            Image.fromarray(image).save(buffer, format="png")
-            path = self.image_path(cell_id, start_index + offset)
-            partial = path.with_suffix(".tmp")
-            partial.write_bytes(buffer.getvalue())
+    def write_images(self, cell_id: str, files: Iterable[bytes]) -> int:
+        """Image files in index order, each written whole; returns how many."""
+        folder = self.image_path(cell_id, 0).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        count = 0
+        for count, content in enumerate(files, 1):
+            path = self.image_path(cell_id, count - 1)
+            partial = path.with_suffix(f".{os.getpid()}.tmp")
+            partial.write_bytes(content)
             os.replace(partial, path)
+        for path in folder.glob("*"):
+            if path.suffix != ".png" or not path.stem.isdigit() or int(path.stem) >= count:
+                path.unlink(missing_ok=True)
+        return count
 
     def read_images(self, cell_id: str, indices: Sequence[int] | None = None) -> np.ndarray:
         """uint8 (N, 3, H, W). Raises DataError naming an image that is missing or cannot be read."""
         if indices is None:
-            indices = range(len(list((self.cell_dir(cell_id) / "images").glob("*.png"))))
+            indices = range(self.num_images(cell_id))
         images = []
         for index in indices:
             path = self.image_path(cell_id, index)
@@ -233,24 +240,26 @@ class RunStore:
                 f"per-sample table '{path}' cannot be read: {error}. Run the cell again."
             ) from error
 
-    def write_curve(self, cell_id: str, step: int, images_NCHW: np.ndarray) -> None:
-        """uint8 images at a refinement step, compressed."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, images=images_NCHW)
-        atomic_write(self.cell_dir(cell_id) / "curve" / f"step-{step:04d}.npz", buffer.getvalue())
-
-    def read_curve(self, cell_id: str, step: int) -> np.ndarray | None:
-        """What :meth:`write_curve` wrote, or None where nothing was."""
-        path = self.cell_dir(cell_id) / "curve" / f"step-{step:04d}.npz"
-        if not path.exists():
-            return None
+    def export(
+        self, cell_id: str, source: Mapping[str, Any], images: Iterable[bytes], latents_ND: np.ndarray,
+        table: pd.DataFrame,
+    ) -> bool:  # fmt: skip
+        """Images, latents and table as files, unless those of the same ``source`` are there already."""
+        stamp = self.cell_dir(cell_id) / "export.json"
         try:
-            with np.load(path, allow_pickle=False) as content:
-                return content["images"]
-        except (OSError, ValueError, KeyError) as error:
-            raise ResultError(
-                f"curve images '{path}' cannot be read: {error}. Run the cell again."
-            ) from error
+            if _read_json(stamp, "") == source and self.num_images(cell_id) == len(table):
+                return False
+        except ResultError:
+            pass
+        stamp.unlink(missing_ok=True)
+        self.write_images(cell_id, images)
+        self.write_latents(cell_id, latents_ND)
+        self.write_samples(cell_id, table)
+        atomic_write(stamp, to_json(source))
+        return True
+
+    def num_images(self, cell_id: str) -> int:
+        return len(list((self.cell_dir(cell_id) / "images").glob("*.png")))
 
 
 def _read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def test_score_computes_metrics_again_without_drawing(finished: RunStore, tmp_pa
     def no_drawing(*args, **kwargs):
         raise AssertionError("score must not draw")
 
-    monkeypatch.setattr("bench.runner.draw_tiled", no_drawing)
+    monkeypatch.setattr("bench.workshop.draw_tiled", no_drawing)
     assert score(copy, "cpu").num_failed == 0
     for first, second in zip(finished.records(), RunStore(copy).records()):
         assert comparable(first) == comparable(second)
@@ -169,8 +170,8 @@ def test_a_nan_energy_fails_its_cell_with_step_and_seed(small_suite, tmp_path):
     )
     store, messages = failing_cell(tmp_path, path)
     assert [record.status for record in store.records()] == ["failed", "ok"]
-    assert "energy is nan at step 0" in messages[0]
-    assert "stream" in messages[0]
+    assert "of 20 samples have an energy or image that is not finite" in messages[0]
+    assert re.search(r"sample \d+ \(seed \d+, class:digit=\d\) at step 0", messages[0])
 
 
 def test_an_empty_caption_file_is_one_clear_error(small_suite, tmp_path):
@@ -194,18 +195,28 @@ def test_an_empty_caption_file_is_one_clear_error(small_suite, tmp_path):
     assert "captions_val2014.json" in messages[0]
 
 
-def test_an_unreadable_image_fails_scoring_and_names_the_file(finished: RunStore, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished.run_dir, copy)
-    store = RunStore(copy)
-    victim = store.records()[1].cell.id
-    store.image_path(victim, 3).write_bytes(b"not a picture")
-    summary = score(copy, "cpu")
-    assert summary.num_failed == 1
-    record = store.read_record(victim)
-    assert record.status == "failed"
-    assert "000003.png" in record.error["message"]
-    assert all(other.status == "ok" for other in store.records() if other.cell.id != victim)
+def test_an_unreadable_reference_image_is_named(small_suite, tmp_path):
+    from bench.worlds.shapes_source import Shapes
+
+    shapes = Shapes(num_val=6)
+    root = shapes.folder("val", tmp_path)
+    shapes.load("val", tmp_path)
+    victim = sorted((root / "val2014").iterdir())[3]
+    victim.write_bytes(b"not a picture")
+    path = small_suite(
+        data={"coco": {"kind": "coco", "root": str(root)}},
+        conditioners={"text": {"kind": "clip", "model": "shapes-clip-guide", "views": 0}},
+        variants={
+            "include": [
+                {"data": "coco", "generator": "vae", "conditioner": "text", "sampler": "prior"},
+                {"data": "digits", "generator": "vae", "conditioner": "class", "sampler": "prior"},
+            ]
+        },
+        metrics={"accuracy": {"kind": "class-accuracy", "judge": "digits", "data": ["digits"]}},
+    )
+    store, messages = failing_cell(tmp_path, path)
+    assert [record.status for record in store.records()] == ["failed", "ok"]
+    assert victim.name in messages[0]
 
 
 def test_a_tile_pads_and_counts_only_real_samples(finished: RunStore):

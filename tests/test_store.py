@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import DataError, ResultError
+from bench.payload import to_pngs
 from bench.store import (
     CellInfo,
     Record,
@@ -78,10 +79,10 @@ def test_any_record_reads_back_equal(tmp_path: Path, scores, timing, text, error
     [
         ("", "cannot be read"),
         ("[1]", "holds no JSON object"),
-        ('{"schema": 99}', "schema 99, this version reads 1"),
-        ('{"schema": 1, "extra": 1}', "unknown field 'extra'"),
-        ('{"schema": 1, "status": "ok"}', "cell: "),
-        ('{"schema": 1, "cell": {}, "status": "maybe"}', "record.json"),
+        ('{"schema": 99}', "schema 99, this version reads 2"),
+        ('{"schema": 2, "extra": 1}', "unknown field 'extra'"),
+        ('{"schema": 2, "status": "ok"}', "cell: "),
+        ('{"schema": 2, "cell": {}, "status": "maybe"}', "record.json"),
     ],
 )
 def test_a_broken_record_is_named(tmp_path, content, message):
@@ -120,42 +121,37 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
-def test_images_latents_tables_and_curves_round_trip(tmp_path):
+def test_an_export_round_trips_and_is_written_once(tmp_path):
     store = RunStore(tmp_path)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 3, 8, 6), dtype=np.uint8)
-    store.write_images("c", 0, images[:3])
-    store.write_images("c", 3, images[3:])
-    assert np.array_equal(store.read_images("c"), images)
-    assert np.array_equal(store.read_images("c", [4, 1]), images[[4, 1]])
     latents = rng.normal(size=(5, 7)).astype(np.float32)
-    store.write_latents("c", latents)
-    assert np.array_equal(store.read_latents("c"), latents)
     table = pd.DataFrame(
         {"index": range(5), "energy": rng.normal(size=5), "text": ["a|b", "", "ü", "x", "y"]}
     )
-    store.write_samples("c", table)
+    assert store.export("c", {"key": "k"}, to_pngs(images), latents, table)
+    assert np.array_equal(store.read_images("c"), images)
+    assert np.array_equal(store.read_images("c", [4, 1]), images[[4, 1]])
+    assert np.array_equal(store.read_latents("c"), latents)
     pd.testing.assert_frame_equal(store.read_samples("c"), table)
-    store.write_curve("c", 10, images)
-    assert np.array_equal(store.read_curve("c", 10), images)
-    assert store.read_curve("c", 20) is None
+    assert not store.export("c", {"key": "k"}, [], latents, table)
+    store.image_path("c", 2).unlink()
+    assert store.export("c", {"key": "k"}, to_pngs(images), latents, table)
+    assert store.export("c", {"key": "other"}, to_pngs(images[:3]), latents[:3], table[:3])
+    assert np.array_equal(store.read_images("c"), images[:3])
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     store = RunStore(tmp_path)
     with pytest.raises(DataError, match="holds no images"):
         store.read_images("c")
-    store.write_images("c", 0, np.zeros((1, 3, 4, 4), np.uint8))
+    store.write_images("c", to_pngs(np.zeros((1, 3, 4, 4), np.uint8)))
     store.image_path("c", 0).write_bytes(b"no png")
     with pytest.raises(DataError, match=r"000000\.png' cannot be read"):
         store.read_images("c")
     (store.cell_dir("c") / "samples.parquet").write_bytes(b"no parquet")
     with pytest.raises(ResultError, match=r"samples\.parquet' cannot be read"):
         store.read_samples("c")
-    store.write_curve("c", 0, np.zeros((1, 3, 4, 4), np.uint8))
-    (store.cell_dir("c") / "curve" / "step-0000.npz").write_bytes(b"no archive")
-    with pytest.raises(ResultError, match="step-0000"):
-        store.read_curve("c", 0)
 
 
 def test_what_two_runs_share_leaves_out_time():

@@ -67,6 +67,11 @@ class ArtifactStore:
     def root(self) -> str:
         return self.backend.address("")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether objects are files of this machine, which are cheap to read and check."""
+        return isinstance(self.backend, Folder)
+
     # --- one artifact
 
     def write(

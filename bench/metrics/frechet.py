@@ -6,12 +6,15 @@ lost its ``disp`` argument in SciPy 1.18.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import linalg
 
 from bench.errors import MetricError
+
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,17 @@ class Moments:
 
     @classmethod
     def of(cls, features_NF: np.ndarray) -> Moments:
-        """Moments of one batch (N, F). Raises MetricError when it is not two-dimensional and finite."""
+        """Moments of (N, F), taken in blocks of fixed size: memory does not grow with N, nor does the value
+        depend on how the features lie in files. Raises MetricError when they are not two-dimensional and
+        finite."""
+        if features_NF.ndim != 2 or not len(features_NF):
+            raise MetricError(f"features must have shape (N, F) with N >= 1, got {features_NF.shape}.")
+        blocks = (cls._of_block(features_NF[i : i + BLOCK]) for i in range(0, len(features_NF), BLOCK))
+        return functools.reduce(cls.merge, blocks)
+
+    @classmethod
+    def _of_block(cls, features_NF: np.ndarray) -> Moments:
         x = np.asarray(features_NF, dtype=np.float64)
-        if x.ndim != 2 or not len(x):
-            raise MetricError(f"features must have shape (N, F) with N >= 1, got {x.shape}.")
         if not np.isfinite(x).all():
             raise MetricError("features hold NaN or infinite values; look at the images of this cell.")
         mean = x.mean(axis=0)

@@ -1,4 +1,4 @@
-"""The driver that runs any sampler: phases timed, snapshots kept, non-finite energies caught.
+"""The driver that runs any sampler: phases timed, snapshots kept, samples that fail marked.
 
 Networks are run on *tiles* of a fixed number of samples, and sample i of a cell always sits in row
 i mod tile; rows that nobody asked for are filled. Kernels pick other blockings for other batch shapes and
@@ -16,7 +16,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bench.errors import SamplingError
 from bench.samplers.base import Problem, Sampler
 
 
@@ -33,11 +32,16 @@ class Untimed:
 
 @dataclass
 class Draw:
-    """``images`` (N, 3, H, W) float32 in [-1, 1] and ``latents`` (N, dim) of the last iterate;
-    ``snapshots`` maps a step to the images at that step."""
+    """``images`` (N, 3, H, W) float32 in [-1, 1] and ``latents`` (N, dim) of the last iterate.
+
+    ``failed_step`` int64 (N,) is the first step at which a sample's energy (or at last its image) was not
+    finite, -1 where none was: a failed sample's images are grey, its latent zero. ``snapshots`` maps a step
+    to the images at that step.
+    """
 
     images: Tensor
     latents: Tensor
+    failed_step: Tensor
     snapshots: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -56,16 +60,20 @@ def draw(
 ) -> Draw:
     """Runs ``init``, the steps and the final decode. Snapshots are decoded outside the timed phases.
 
-    ``max_steps`` cuts a warm-up run short. Raises SamplingError naming step and sample when an energy is
-    NaN or infinite.
+    ``max_steps`` cuts a warm-up run short. A sample whose energy becomes NaN or infinite is marked as failed
+    at that step; as no sample sees another, the rest go on unharmed.
     """
     timer = timer or Untimed()
     steps = sampler.steps if max_steps is None else min(sampler.steps, max_steps)
+    failed = torch.full((len(problem),), -1, dtype=torch.int64, device=problem.streams.device)
     kept: dict[int, Tensor] = {}
+
+    def mark(bad: Tensor, t: int) -> None:
+        failed[bad & (failed < 0)] = t
 
     def keep(t: int, state: object) -> None:
         if t in snapshots:
-            kept[t] = problem.generator.decode(sampler.latent(problem, state)).cpu()
+            kept[t] = problem.generator.decode(sampler.latent(problem, state))
 
     with torch.no_grad():
         with timer.phase("translate"):
@@ -74,19 +82,24 @@ def draw(
         for t in range(steps):
             with timer.phase("refine"):
                 state = sampler.step(problem, state, t)
-            _check_finite(state, t, problem)
+            energy = getattr(state, "energy_N", None)
+            if energy is not None:
+                mark(~torch.isfinite(energy), t)
             if t + 1 < steps:
                 keep(t + 1, state)
         with timer.phase("decode"):
             latents = sampler.latent(problem, state)
             images = problem.decode(latents)
-        if not torch.isfinite(images).all():
-            raise SamplingError(
-                f"an image is not finite after {steps} steps; check the generator and step size."
-            )
+        mark(~torch.isfinite(images).flatten(1).all(1), steps)
         if steps in snapshots:
-            kept[steps] = images.cpu()
-    return Draw(images, latents, kept)
+            kept[steps] = images
+        good = failed < 0
+        return Draw(
+            torch.where(good[:, None, None, None], images, 0.0),
+            torch.where(good[:, None], latents, 0.0),
+            failed,
+            {t: torch.where(good[:, None, None, None], x, 0.0).cpu() for t, x in kept.items()},
+        )
 
 
 def tiles(index: Sequence[int], tile: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -120,8 +133,8 @@ def draw_tiled(
     ``index`` holds each sample's number in its cell, by which it gets its row; 0, 1, 2, … by default.
     """
     index = range(len(problem)) if index is None else index
-    images, latents = [torch.empty(0)] * len(index), [torch.empty(0)] * len(index)
-    kept: dict[int, list[Tensor]] = {}
+    found: dict[str, list[Tensor]] = {}
+    snapshots = sorted(set(snapshots))
     for positions, rows in tiles(index, tile):
         filled = fill_tile(positions, rows, tile).to(problem.streams.device)
         part = replace(
@@ -131,22 +144,11 @@ def draw_tiled(
             padding=tile - len(rows),
         )
         drawn = draw(sampler, part, timer=timer, snapshots=snapshots, max_steps=max_steps)
-        for position, row in zip(positions.tolist(), rows.tolist()):
-            images[position], latents[position] = drawn.images[row], drawn.latents[row]
-            for t, x in drawn.snapshots.items():
-                kept.setdefault(t, [torch.empty(0)] * len(index))[position] = x[row]
-    return Draw(torch.stack(images), torch.stack(latents), {t: torch.stack(x) for t, x in kept.items()})
-
-
-def _check_finite(state: object, t: int, problem: Problem) -> None:
-    energy = getattr(state, "energy_N", None)
-    if energy is None:
-        return
-    bad = (~torch.isfinite(energy)).nonzero()[:, 0]
-    if len(bad):
-        first = int(bad[0])
-        raise SamplingError(
-            f"energy is {float(energy[first])} at step {t} for {len(bad)} of {len(energy)} samples, the "
-            f"first with stream key {int(problem.streams.keys[first])}. Lower step_size, or mend the "
-            "generator or conditioner."
-        )
+        named = {"images": drawn.images, "latents": drawn.latents, "failed_step": drawn.failed_step}
+        for name, values in (named | {str(t): x for t, x in drawn.snapshots.items()}).items():
+            column = found.setdefault(name, [torch.empty(0)] * len(index))
+            for position, row in zip(positions.tolist(), rows.tolist()):
+                column[position] = values[row]
+    stacked = {name: torch.stack(column) for name, column in found.items()}
+    images, latents, failed = (stacked.pop(name) for name in ("images", "latents", "failed_step"))
+    return Draw(images, latents, failed, {int(t): x for t, x in stacked.items()})

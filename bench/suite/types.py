@@ -50,11 +50,16 @@ class SampleSettings:
 
     ``conditions`` null means every class, or as many prompts as samples. ``condition`` demands one kind
     of condition of every variant. The batch size changes speed and memory, never a sample.
+
+    ``shard`` samples are stored as one artifact: what a crash can lose at most, and what workers share out.
+    A cell in which more than ``max_failed_share`` of the samples fail (energy not finite) fails as a whole.
     """
 
     num: Positive = 500
     batch_size: Positive = 64
     tile: Positive = 32
+    shard: Positive = 256
+    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     conditions: Positive | None = None
     condition: ConditionKind | None = None
 

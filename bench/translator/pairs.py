@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,10 +23,29 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Pairs:
-    """``latents`` (P, dim) and ``conditions`` (P, D), float32 on the CPU."""
+    """``latents`` (P, dim) and ``conditions`` (P, D), float32 on the CPU; ``seconds`` to make them."""
 
     latents: Tensor
     conditions: Tensor
+    seconds: float = 0.0
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"latents": self.latents.numpy(), "conditions": self.conditions.numpy()}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], seconds: float) -> Pairs:
+        """The pairs of :meth:`arrays`."""
+        latents, conditions = (torch.from_numpy(arrays[name]) for name in ("latents", "conditions"))
+        return cls(latents, conditions, seconds)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pairs]) -> Pairs:
+        """All pairs in order."""
+        return cls(
+            torch.cat([part.latents for part in parts]),
+            torch.cat([part.conditions for part in parts]),
+            sum(part.seconds for part in parts),
+        )
 
 
 def _caption_encoder(config: AttributeCaptioner, conditioner: Conditioner, device: torch.device):
@@ -57,20 +78,29 @@ def synthesize(
     conditioner: Conditioner,
     config: Tr0nTranslator,
     device: torch.device,
-    progress: Callable[[int, int], None] | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Pairs:
-    """``config.num_pairs`` pairs; pair i depends on (seed, i) alone. Source: TR0N, section 3."""
-    streams = Streams.from_seed(config.num_pairs, "pairs", config.seed, device=device)
+    """Pairs start … stop-1 (``config.num_pairs`` by default); pair i depends on (seed, i) alone.
+
+    Networks run on blocks of a fixed size, so that it does not depend on the bounds either. ``progress``
+    is told how far it is. Source: TR0N, section 3.
+    """
+    stop = config.num_pairs if stop is None else stop
     encode = conditioner.encode
     if config.route == "caption":
         encode = _caption_encoder(config.captioner, conditioner, device)
     latents, conditions = [], []
+    begin = time.perf_counter()
     with torch.no_grad():
-        for start in range(0, config.num_pairs, BATCH):
-            part = streams[start : start + BATCH]
-            z = generator.latent.prior(part)
-            latents.append(z.cpu())
-            conditions.append(encode(generator.decode(z), part).float().cpu())
+        for first in range(start - start % BATCH, stop, BATCH):
+            streams = Streams.from_seed(BATCH, "pairs", config.seed, start=first, device=device)
+            z = generator.latent.prior(streams)
+            wanted = slice(max(0, start - first), stop - first)
+            latents.append(z[wanted].cpu())
+            conditions.append(encode(generator.decode(z), streams)[wanted].float().cpu())
             if progress is not None:
-                progress(min(start + BATCH, config.num_pairs), config.num_pairs)
-    return Pairs(torch.cat(latents), torch.cat(conditions))
+                progress(min(first + BATCH, stop))
+    return Pairs(torch.cat(latents), torch.cat(conditions), time.perf_counter() - begin)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bench.errors import WeightError
 from bench.generators.base import LatentSpace
+from bench.payload import pack, unpack
 from bench.streams import Streams, hash64
 from bench.translator.config import Tr0nTranslator
 from bench.translator.network import Mixture, TranslatorNetwork
@@ -103,30 +101,22 @@ def train_translator(
     return Translator(network, latent, device)
 
 
-def save_translator(translator: Translator, path: Path) -> None:
-    """Writes the weights as safetensors under a temporary name, then renames."""
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    state = {key: value.cpu().contiguous() for key, value in translator.network.state_dict().items()}
-    save_file(state, partial, metadata={"kind": "translator", "setup_s": json.dumps(translator.setup_s)})
-    os.replace(partial, path)
+def translator_bytes(translator: Translator) -> bytes:
+    """The weights as safetensors, with ``setup_s`` beside them."""
+    state = translator.network.state_dict()
+    return pack({key: value.cpu().numpy() for key, value in state.items()}, {"setup_s": translator.setup_s})
 
 
-def load_translator(
-    path: Path, latent: LatentSpace, condition_dim: int, config: Tr0nTranslator, device: torch.device
+def read_translator(
+    content: bytes, latent: LatentSpace, condition_dim: int, config: Tr0nTranslator, device: torch.device
 ) -> Translator:
-    """Reads what :func:`save_translator` wrote. Raises WeightError when it does not fit."""
-    from safetensors import SafetensorError, safe_open
-
+    """The translator of :func:`translator_bytes`. Raises WeightError if it does not fit."""
     network = new_network(latent, condition_dim, config)
+    arrays, meta = unpack(content)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            setup_s = json.loads((file.metadata() or {}).get("setup_s", "{}"))
-            network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
+    except RuntimeError as error:
         raise WeightError(
-            f"cached translator '{path}' cannot be used: {error}. Delete it to train anew."
+            f"a stored translator does not fit: {error}. Remove it from the artifact store to train anew."
         ) from error
-    return Translator(network, latent, device, setup_s)
+    return Translator(network, latent, device, meta["setup_s"])

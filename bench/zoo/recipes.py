@@ -10,7 +10,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from bench.worlds import shapes
 from bench.zoo import networks
 from bench.zoo.augment import add_noise, jitter, shift
 from bench.zoo.figures import generator_figures
+from bench.zoo.layered import LayeredGenerator
 
 NUM_SHAPES = 40_000
 NUM_CAPTIONED = 40_000
@@ -367,15 +368,16 @@ class GanTraining(Training):
     arXiv:1511.06390) and, where there are classes, reads as the class demands (AC-GAN, arXiv:1610.09585).
     """
 
-    architecture = "generator"
-
     def __init__(
         self, seed, device, total_steps, *, data: str, classes: bool, features: str | None = None,
+        network: Literal["convolutional", "layered"] = "convolutional",
         z_dim: int = 64, channels: int = 24, batch_size: int = 64, lr: float = 4e-4,
         cycles: tuple[int, ...] = (), start_from: str | None = None, critic_first: int = 0,
         sharpness: float = 0.0, sharp_after: int = 0, steepness: float = 1.0, steep_after: int = 0,
     ):  # fmt: skip
         super().__init__(seed, device, total_steps)
+        layered = network == "layered"
+        self.architecture = "layered-generator" if layered else "generator"
         self.data, self.batch_size, self.classes, self.lr = data, batch_size, classes, lr
         # The learning rate falls to zero over the last quarter of each cycle, then starts anew.
         self.cycles = (*(c for c in cycles if c < total_steps), total_steps)
@@ -396,7 +398,13 @@ class GanTraining(Training):
 
             self.features = load_model(features, device).to(memory_format=torch.channels_last)
             widths = tuple(x.shape[1] for x in self.features.maps(torch.zeros(1, 3, 32, 32, device=device)))
-        model = networks.Generator(z_dim, 32 if classes else 0, self.num_classes, channels).to(device)
+        y_dim = 32 if classes else 0
+        model: Any = (
+            LayeredGenerator(y_dim, self.num_classes)
+            if layered
+            else networks.Generator(z_dim, y_dim, self.num_classes, channels)
+        )
+        model = model.to(device)
         self.start_from = start_from
         self.critic_first = critic_first
         self.sharpness, self.sharp_after = sharpness, sharp_after
@@ -533,9 +541,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "shapes-clip-guide": recipe(ClipTraining, 31, 1600, "CLIP that guides", network="resnet"),
     "shapes-clip-judge": recipe(ClipTraining, 32, 1400, "CLIP that judges", network="deep-resnet"),
     "shapes-gan": recipe(
-        GanTraining, 11, 24_000, "unconditional GAN on shapes",
-        data="shapes", classes=False, features=_FEATURES,
-        cycles=(12_000,), sharpness=0.3, sharp_after=12_000, steepness=8.0, steep_after=14_000,
+        GanTraining, 11, 12_000, "unconditional layered GAN on shapes",
+        data="shapes", classes=False, features=_FEATURES, network="layered", batch_size=32,
+        sharpness=0.3, sharp_after=3000,
     ),
     "shapes-biggan": recipe(
         GanTraining, 12, 16_000, "class-conditional GAN on shapes, latent z and class embedding y",

@@ -6,6 +6,7 @@ The safetensors header's "model" (JSON) holds ``architecture`` and ``config``, s
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable
 from functools import cache
@@ -26,17 +27,16 @@ def _clip(**config: Any) -> nn.Module:
     return ZooClip(vocabulary=WEIGHTS_DIR / VOCABULARY, **config)
 
 
-def _network(name: str) -> Callable[..., nn.Module]:
+def _network(name: str, module: str = "networks") -> Callable[..., nn.Module]:
     def build(**config: Any) -> nn.Module:
-        from bench.zoo import networks
-
-        return getattr(networks, name)(**config)
+        return getattr(importlib.import_module(f"bench.zoo.{module}"), name)(**config)
 
     return build
 
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "generator": _network("Generator"),
+    "layered-generator": _network("LayeredGenerator", "layered"),
     "vae": _network("VariationalAutoencoder"),
     "plain-classifier": _network("PlainClassifier"),
     "residual-classifier": _network("ResidualClassifier"),

@@ -16,6 +16,7 @@ from bench.judges.fidelity import register
 from bench.judges.inception import InceptionJudge
 from bench.metrics.fid import Fid
 from bench.metrics.frechet import Moments, frechet_distance
+from bench.payload import to_pngs
 from bench.store import RunStore
 from bench.torchvision_guard import ensure_torchvision
 from bench.types import Evidence, Readout
@@ -32,7 +33,7 @@ def shapes_pngs(store: RunStore, cell: str, start: int, num: int, noise: float =
         images = (
             (images + np.random.default_rng(0).normal(0, noise, images.shape)).clip(0, 255).astype(np.uint8)
         )
-    store.write_images(cell, 0, images)
+    store.write_images(cell, to_pngs(images))
     return store.image_path(cell, 0).parent
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from bench.errors import ResultError
+from bench.payload import to_pngs
 from bench.report.page import write_page
 from bench.report.tables import escape, groups, markdown_table
 from bench.store import CellInfo, Record, RunStore
@@ -64,7 +65,7 @@ def make_run(tmp_path: Path):
             store.write_record(record)
             if images and record.status == "ok":
                 color = np.array(COLORS[record.cell.sampler], np.uint8)[None, :, None, None]
-                store.write_images(record.cell.id, 0, np.broadcast_to(color, (4, 3, 8, 8)))
+                store.write_images(record.cell.id, to_pngs(np.broadcast_to(color, (4, 3, 8, 8))))
                 table = {"index": range(4), "condition_id": ["p", "q"] * 2, "text": [EVIL, "q"] * 2}
                 store.write_samples(record.cell.id, pd.DataFrame(table))
         return store.run_dir

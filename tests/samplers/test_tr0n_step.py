@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bench.conditioners.quadratic import Quadratic
-from bench.errors import SamplingError
 from bench.generators.base import Block, LatentSpace
 from bench.samplers.base import Problem
 from bench.samplers.draw import draw, draw_tiled
@@ -136,8 +135,12 @@ def test_evaluations_are_counted_per_sample_without_padding():
     assert problem.evaluations["generator_forwards"] == 3 * (5 + 1)
 
 
-def test_an_infinite_energy_names_step_and_stream():
+def test_an_infinite_energy_marks_its_sample_alone():
     problem = problem_of([0, 1])
+    clean = draw(Tr0n(steps=3), problem)
     problem.condition_ND[1] = float("inf")
-    with pytest.raises(SamplingError, match=r"at step 0 .* stream key 101"):
-        draw(Tr0n(steps=3), problem)
+    drawn = draw(Tr0n(steps=3), problem, snapshots=(0, 3))
+    assert drawn.failed_step.tolist() == [-1, 0]
+    assert torch.equal(drawn.latents[0], clean.latents[0])
+    assert not drawn.latents[1].any()
+    assert not drawn.snapshots[3][1].any()

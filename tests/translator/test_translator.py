@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 
 from bench.conditioners.classifier import Classifier
 from bench.conditioners.quadratic import Quadratic
-from bench.errors import WeightError
+from bench.errors import ArtifactError, WeightError
 from bench.generators.base import Block, LatentSpace
 from bench.generators.linear import Linear
 from bench.generators.vae import Vae
@@ -21,7 +21,7 @@ from bench.streams import Streams
 from bench.translator.config import Tr0nTranslator
 from bench.translator.network import Mixture, TranslatorNetwork
 from bench.translator.pairs import Pairs, synthesize
-from bench.translator.train import load_translator, save_translator, train_translator, translator_loss
+from bench.translator.train import read_translator, train_translator, translator_bytes, translator_loss
 from bench.types import Condition
 
 CPU = torch.device("cpu")
@@ -153,21 +153,21 @@ def test_training_recovers_a_known_two_mode_law():
     assert float(mixture.means.abs().max()) < 2.0
 
 
-def test_training_is_repeatable_and_the_file_round_trips(tmp_path):
+def test_training_is_repeatable_and_the_file_round_trips():
     pairs, latent = two_mode_pairs(512)
     config = Tr0nTranslator(num_pairs=512, hidden=16, steps=20, noise=0.2)
     first, second = (train_translator(pairs, latent, config, CPU) for _ in range(2))
     for key, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[key])
     first.setup_s = {"pairs": 1.5}
-    save_translator(first, tmp_path / "t.safetensors")
-    loaded = load_translator(tmp_path / "t.safetensors", latent, 1, config, CPU)
+    loaded = read_translator(translator_bytes(first), latent, 1, config, CPU)
     c = torch.tensor([[0.3]])
     assert torch.equal(loaded(c).means, first(c).means)
     assert loaded.setup_s == {"pairs": 1.5}
-    (tmp_path / "t.safetensors").write_bytes(b"broken")
-    with pytest.raises(WeightError, match=r"t\.safetensors"):
-        load_translator(tmp_path / "t.safetensors", latent, 1, config, CPU)
+    with pytest.raises(WeightError, match="does not fit"):
+        read_translator(translator_bytes(first), latent, 2, config, CPU)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_translator(b"broken", latent, 1, config, CPU)
 
 
 def test_pseudo_text_noise_changes_training_and_not_the_pairs():
@@ -184,8 +184,15 @@ def test_a_pair_does_not_depend_on_how_many_there_are():
     generator, conditioner = Vae(model="digits-vae").load(CPU), Classifier(heads=("digit",)).load(CPU)
     few = synthesize(generator, conditioner, Tr0nTranslator(num_pairs=16), CPU)
     more = synthesize(generator, conditioner, Tr0nTranslator(num_pairs=300), CPU)
-    assert torch.equal(few.latents, more.latents[:16])
-    assert torch.allclose(few.conditions, more.conditions[:16], atol=1e-5)
+    for first, second in ((few.latents, more.latents), (few.conditions, more.conditions)):
+        assert torch.equal(first, second[:16])
+    parts = [
+        synthesize(generator, conditioner, Tr0nTranslator(num_pairs=300), CPU, start=a, stop=b)
+        for a, b in ((0, 100), (100, 300))
+    ]
+    joined = Pairs.joined(parts)
+    assert torch.equal(joined.latents, more.latents)
+    assert torch.equal(joined.conditions, more.conditions)
     assert torch.allclose(more.conditions.sum(1), torch.ones(300), atol=1e-5)
 
 

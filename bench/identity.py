@@ -1,0 +1,196 @@
+"""What determines each artifact, as plain data; its content key is the hash of that.
+
+In a key: components' configuration and algorithm versions, weights' and data's SHA-256, and the keys of what
+an artifact is made from. Not in a key: paths, batch sizes, the number of samples, devices, times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from bench.components import resolve_path
+from bench.errors import WeightError
+from bench.keys import content_key
+from bench.plan import Cell
+from bench.suite import Named, Suite
+from bench.types import Condition
+
+# Raise one when the making of that kind of artifact changes its content.
+VERSIONS = {
+    "pairs": 2,
+    "translator": 2,
+    "samples": 1,
+    "snapshots": 1,
+    "readout": 1,
+    "reference": 1,
+    "score": 1,
+}
+# Of a component's fields: where a file lies and how much is done at once, but not what comes out.
+_NOT_CONTENT = ("weights", "sha256", "batch_size")
+# What of a TR0N translator's configuration its pairs depend on; other kinds' pairs depend on all of it.
+_PAIR_FIELDS = {"tr0n": ("kind", "route", "captioner", "seed")}
+_NOT_TRAINING = ("num_pairs",)  # in the translator's key by itself
+
+
+@dataclass(frozen=True)
+class Identity:
+    """``kind`` of artifact and the plain ``inputs`` that determine it."""
+
+    kind: str
+    inputs: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The artifact's content key, 16 hex characters."""
+        return content_key({"kind": self.kind, "version": VERSIONS[self.kind], "inputs": self.inputs})
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The inputs as stored with the artifact."""
+        return {"version": VERSIONS[self.kind], **self.inputs}
+
+
+@lru_cache(maxsize=256)
+def _sha256_of(path: str, size: int, modified_ns: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Hex SHA-256 of a file, read once per process while size and time of change stay.
+
+    Raises WeightError where it is missing.
+    """
+    if not path.is_file():
+        raise WeightError(
+            f"weight file '{path}' is missing. Correct 'weights' in the suite or put the file there."
+        )
+    stat = path.stat()
+    return _sha256_of(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def weight_hashes(config: Any) -> dict[str, str]:
+    """Name of each weight file that a component's configuration uses → sha256, nested ones included.
+
+    Zoo models answer from their cards; a file of the user's own is read. Raises WeightError if missing.
+    """
+    from bench.zoo.weights import model_sha256
+
+    hashes: dict[str, str] = {}
+    if not is_dataclass(config):
+        return hashes
+    path, model = getattr(config, "weights", None), getattr(config, "model", None)
+    if path:
+        hashes[Path(path).name] = file_hash(Path(path))
+    elif isinstance(model, str):
+        hashes[model] = model_sha256(model)
+    for value in vars(config).values():
+        hashes |= weight_hashes(value)
+    return hashes
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _content(item) for key, item in value.items() if key not in _NOT_CONTENT}
+    return value
+
+
+def component(named: Named[Any]) -> dict[str, Any]:
+    """What of a component enters a key: fields that matter, weights, algorithm version, foreign source."""
+    described = {
+        "config": _content(named.raw),
+        "weights": sorted(weight_hashes(named.config).values()),
+        "version": getattr(type(named.config), "version", 1),
+    }
+    if named.kind == "python":
+        source = inspect.getsourcefile(inspect.unwrap(resolve_path(named.raw["target"])))
+        described["source"] = file_hash(Path(source)) if source else None
+    return described
+
+
+def pairs(suite: Suite, cell: Cell) -> Identity:
+    """Synthetic pairs; pair i depends on (translator seed, i), so their number is not in the key."""
+    named = suite.translators[str(cell.translator)]
+    described = component(named)
+    names = _PAIR_FIELDS.get(named.kind, tuple(described["config"]))
+    described["config"] = {name: described["config"][name] for name in names if name in described["config"]}
+    return Identity("pairs", {**_frozen(suite, cell), "synthesis": described})
+
+
+def translator(suite: Suite, cell: Cell) -> Identity:
+    """A trained translator."""
+    named = suite.translators[str(cell.translator)]
+    return Identity(
+        "translator",
+        {"pairs": pairs(suite, cell).key, "num_pairs": named.config.num_pairs, "training": component(named)},
+    )
+
+
+def _frozen(suite: Suite, cell: Cell) -> dict[str, Any]:
+    return {
+        "generator": component(suite.generators[cell.generator]),
+        "conditioner": component(suite.conditioners[cell.conditioner]),
+    }
+
+
+def samples(suite: Suite, cell: Cell) -> Identity:
+    """A cell's samples. Each part of them is named by its span and its conditions and seeds."""
+    return Identity(
+        "samples",
+        {
+            **_frozen(suite, cell),
+            "sampler": component(suite.samplers[cell.sampler]),
+            "translator": translator(suite, cell).key if cell.translator is not None else None,
+            "protocol": {"resolution": suite.protocol.resolution, "codec": suite.protocol.codec},
+            # Kernels round otherwise at another tile: the same samples to the eye, not to the bit.
+            "tile": suite.samples.tile,
+        },
+    )
+
+
+def snapshots(of: Identity, steps: Sequence[int]) -> Identity:
+    """Images along the trajectory of samples."""
+    return Identity("snapshots", {"samples": of.key, "steps": list(steps)})
+
+
+def readout(of: Identity, judge: Named[Any]) -> Identity:
+    """What a judge sees in samples or snapshots."""
+    return Identity("readout", {"of": of.key, "judge": component(judge)})
+
+
+def reference(suite: Suite, data_sha256: str, judge: Named[Any]) -> Identity:
+    """What a judge sees in real images."""
+    return Identity(
+        "reference",
+        {
+            "data": data_sha256,
+            "split": suite.protocol.reference_split,
+            "resolution": suite.protocol.resolution,
+            "judge": component(judge),
+        },
+    )
+
+
+def score(metric: Named[Any], evidence: Mapping[str, Any]) -> Identity:
+    """A metric's result; ``evidence`` names the keys and parts of all that it sees."""
+    described = component(metric)
+    described["config"] = {
+        key: value for key, value in described["config"].items() if key not in ("judge", "data")
+    }
+    return Identity("score", {"metric": described, "evidence": dict(evidence)})
+
+
+def conditions_digest(conditions: Sequence[Condition], seeds: Sequence[int]) -> str:
+    """16 hex characters over what each sample is asked to show and its seed, in order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for condition, seed in zip(conditions, seeds, strict=True):
+        row = [condition.id, condition.kind, condition.text, dict(condition.labels), seed]
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()

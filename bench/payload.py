@@ -1,0 +1,116 @@
+"""The bytes of each artifact: arrays and a little metadata, as safetensors; images as PNG files in a row."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from bench.errors import ArtifactError
+from bench.types import Readout, Score
+
+_META = "meta"
+
+
+def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> bytes:
+    """Arrays by name, with plain metadata."""
+    # An array of its own: safetensors writes its own metadata in random order, and equal content must be
+    # equal bytes.
+    text = json.dumps(dict(meta or {}), sort_keys=True).encode()
+    content = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return save({**content, _META: np.frombuffer(text, np.uint8)})
+
+
+def unpack(payload: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What :func:`pack` was given."""
+    try:
+        arrays = load(payload)
+        meta = json.loads(arrays.pop(_META).tobytes())
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"an artifact's content cannot be read: {error}. Remove it and run again."
+        ) from error
+    return arrays, meta
+
+
+def to_pngs(images_NCHW: np.ndarray) -> list[bytes]:
+    """A PNG file's bytes per image of uint8 (N, 3, H, W)."""
+    files = []
+    for image in np.ascontiguousarray(images_NCHW.transpose(0, 2, 3, 1)):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, format="png")
+        files.append(buffer.getvalue())
+    return files
+
+
+def encode_pngs(images_NCHW: np.ndarray) -> dict[str, np.ndarray]:
+    """uint8 (N, 3, H, W) as "png", all files' bytes in a row, and "png_end", int64 (N,), where each ends."""
+    files = to_pngs(images_NCHW)
+    ends = np.cumsum([len(file) for file in files], dtype=np.int64)
+    return {"png": np.frombuffer(b"".join(files), np.uint8), "png_end": ends}
+
+
+def png_files(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    """The bytes of each image's file."""
+    content, start = arrays["png"], 0
+    for end in arrays["png_end"].tolist():
+        yield content[start:end].tobytes()
+        start = end
+
+
+def decode_pngs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """uint8 (N, 3, H, W) of what :func:`encode_pngs` gave."""
+    images = []
+    for file in png_files(arrays):
+        with Image.open(io.BytesIO(file)) as image:
+            images.append(np.asarray(image.convert("RGB")))
+    return np.stack(images).transpose(0, 3, 1, 2)
+
+
+# --- what a judge saw ----------------------------------------------------------------------------
+
+
+def readout_arrays(readout: Readout) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and metadata of a readout."""
+    arrays = {f"logits/{head}": values for head, values in readout.logits.items()}
+    for name in ("features", "image_embedding", "text_embedding"):
+        values = getattr(readout, name)
+        if values is not None:
+            arrays[name] = values
+    return arrays, {"classes": {head: list(values) for head, values in readout.classes.items()}}
+
+
+def arrays_readout(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Readout:
+    """The readout of :func:`readout_arrays`."""
+    prefix = "logits/"
+    return Readout(
+        features=arrays.get("features"),
+        logits={k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
+        classes={head: tuple(values) for head, values in meta["classes"].items()},
+        image_embedding=arrays.get("image_embedding"),
+        text_embedding=arrays.get("text_embedding"),
+    )
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
+def pack_scores(scores: Sequence[Score], columns: Mapping[str, np.ndarray]) -> bytes:
+    """A metric's scores and its per-sample columns."""
+    return pack(
+        {f"column/{name}": values for name, values in columns.items()}, {"scores": [*map(asdict, scores)]}
+    )
+
+
+def unpack_scores(payload: bytes) -> tuple[tuple[Score, ...], dict[str, np.ndarray]]:
+    """What :func:`pack_scores` was given."""
+    arrays, meta = unpack(payload)
+    columns = {name.removeprefix("column/"): values for name, values in arrays.items()}
+    return tuple(Score(**score) for score in meta["scores"]), columns

@@ -1,0 +1,314 @@
+"""From stored artifacts to scores: what judges saw is put together on disk, metrics see it as arrays."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import identity, payload
+from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact
+from bench.errors import SamplingError
+from bench.keys import canonical_json
+from bench.needs import Needs, Part
+from bench.spans import Span
+from bench.suite import Suite
+from bench.types import Condition, Evidence, Readout, Score, Timing
+
+RESULT = "result"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is known of a cell's samples besides images: ``latents`` (N, dim), ``energy`` (N,),
+    ``failed_step`` (N,), the summed timing, the devices, and the tiles that networks ran on."""
+
+    latents: np.ndarray
+    energy: np.ndarray
+    failed_step: np.ndarray
+    timing: Timing
+    hardware: list[dict[str, Any]]
+    tiles: list[int]
+
+    @property
+    def ok(self) -> np.ndarray:
+        """Which samples did not fail, bool (N,)."""
+        return self.failed_step < 0
+
+
+def read_drawn(store: ArtifactStore, own: Needs) -> Drawn:
+    """A cell's samples without their images. Raises CorruptArtifact or MissingArtifact."""
+    arrays: list[dict[str, np.ndarray]] = []
+    timings: list[Timing] = []
+    places: list[dict[str, Any]] = []
+    setup_s: dict[str, float] = {}
+    for span in own.spans:
+        part, meta = payload.unpack(store.read("samples", own.samples.key, span.name))
+        arrays.append(part)
+        timings.append(Timing(**meta["timing"]))
+        places.append(meta["hardware"])
+        setup_s = meta["setup_s"]
+    columns = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
+    unique = [place for i, place in enumerate(places) if place not in places[:i]]
+    return Drawn(
+        **columns,
+        timing=_summed(timings, setup_s),
+        hardware=unique,
+        tiles=sorted({timing.batch_size for timing in timings}),
+    )
+
+
+def _summed(timings: Sequence[Timing], setup_s: Mapping[str, float]) -> Timing:
+    def total(maps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {
+            name: sum(item.get(name, 0) for item in maps)
+            for name in dict.fromkeys(k for m in maps for k in m)
+        }
+
+    return Timing(
+        num_samples=sum(item.num_samples for item in timings),
+        batch_size=max(item.batch_size for item in timings),
+        phase_s=total([item.phase_s for item in timings]),
+        batch_s=tuple(s for item in timings for s in item.batch_s),
+        batch_n=tuple(n for item in timings for n in item.batch_n),
+        evaluations=total([item.evaluations for item in timings]),
+        peak_memory_gib=max(item.peak_memory_gib for item in timings),
+        setup_s=dict(setup_s),
+    )
+
+
+def check_failures(own: Needs, drawn: Drawn, largest_share: float) -> None:
+    """Raises SamplingError where more than a share of the samples failed, naming the first."""
+    failed = np.flatnonzero(~drawn.ok)
+    if len(failed) <= largest_share * len(drawn.failed_step):
+        return
+    first = int(failed[0])
+    raise SamplingError(
+        f"{len(failed)} of {len(drawn.failed_step)} samples have an energy or image that is not finite, the "
+        f"first is sample {first} (seed {own.assignment.seeds[first]}, "
+        f"{own.assignment.conditions[first].id}) at step {int(drawn.failed_step[first])}; "
+        f"max_failed_share allows {largest_share:g}. Lower step_size, or mend the generator or conditioner."
+    )
+
+
+def samples_table(own: Needs, drawn: Drawn) -> pd.DataFrame:
+    """One row per sample: what was asked, its seed, what came of it."""
+    conditions = own.assignment.conditions
+    return pd.DataFrame(
+        {
+            "index": np.arange(len(conditions)),
+            "condition_id": [condition.id for condition in conditions],
+            "kind": [condition.kind for condition in conditions],
+            "text": [condition.text for condition in conditions],
+            "labels": [canonical_json(dict(condition.labels)) for condition in conditions],
+            "replicate": own.assignment.replicates,
+            "seed": np.array(own.assignment.seeds, dtype=np.int64),
+            "energy": drawn.energy.astype(np.float32),
+            "failed_step": drawn.failed_step,
+        }
+    )
+
+
+class Stacked:
+    """Arrays of several artifacts end to end, in files of a temporary folder, mapped into memory."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.count = folder, 0
+
+    def stack(
+        self, parts: Sequence[Mapping[str, np.ndarray]], total: int, keep: np.ndarray | None = None
+    ) -> dict:
+        """Each named array of all parts, (total, …); ``parts`` may be lazy. ``keep`` picks rows."""
+        files: dict[str, np.ndarray] = {}
+        at = 0
+        for arrays in parts:
+            length = 0
+            for name, values in arrays.items():
+                if name not in files:
+                    self.count += 1
+                    files[name] = np.lib.format.open_memmap(
+                        self.folder / f"{self.count}.npy", mode="w+", dtype=values.dtype,
+                        shape=(total, *values.shape[1:]),
+                    )  # fmt: skip
+                length = min(len(values), total - at)
+                files[name][at : at + length] = values[:length]
+            at += length
+        if keep is not None:
+            return {name: values[keep] for name, values in files.items()}
+        return files
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A cell's final scores, its curve, per-sample columns, and the keys of what they came from."""
+
+    scores: tuple[Score, ...]
+    curve: tuple[Score, ...]
+    columns: dict[str, np.ndarray]
+    keys: dict[str, str]
+
+
+class Scorer:
+    """Computes a cell's metrics from stored readouts, each once: results are artifacts too.
+
+    ``computed`` counts metrics that were not found in the store.
+    """
+
+    def __init__(self, suite: Suite, store: ArtifactStore):
+        self.suite, self.store, self.computed = suite, store, 0
+
+    def score(self, own: Needs, drawn: Drawn) -> Scored:
+        """Raises CorruptArtifact or MissingArtifact for a readout that cannot be read."""
+        metrics = {name: self.suite.metrics[name] for name in own.cell.metrics}
+        scores: list[Score] = []
+        curve: list[Score] = []
+        columns: dict[str, np.ndarray] = {}
+        keys: dict[str, str] = {}
+        with tempfile.TemporaryDirectory(prefix="tr0n-bench-") as folder:
+            evidence = _Evidence(self.store, own, drawn, Stacked(Path(folder)))
+            for name, metric in metrics.items():
+                if metric.config.judge is None:
+                    timed = Evidence(
+                        conditions=own.assignment.conditions, readouts={}, reference={}, timing=drawn.timing
+                    )
+                    result = metric.config.compute(timed)
+                    found, part_columns = tuple(result.scores), dict(result.per_sample)
+                else:
+                    item = identity.score(metric, _sources(own, metric.config.judge, drawn))
+                    keys[name] = item.key
+                    found, part_columns = self._stored_or_made(item, metric.config, evidence)
+                scores += [_named(s, metric.config.judge) for s in found if s.step is None]
+                curve += [_named(s, metric.config.judge) for s in found if s.step is not None]
+                columns |= part_columns
+        curve.sort(key=lambda s: s.step or 0)
+        return Scored(tuple(scores), tuple(curve), columns, keys)
+
+    def _stored_or_made(
+        self, item: identity.Identity, config: Any, evidence: _Evidence
+    ) -> tuple[tuple[Score, ...], dict[str, np.ndarray]]:
+        place = ("score", item.key, RESULT)
+        try:
+            return payload.unpack_scores(self.store.read(*place))
+        except (CorruptArtifact, MissingArtifact):
+            pass
+        self.computed += 1
+        result = config.compute(evidence.final(config.judge))
+        scores = list(result.scores)
+        for step, seen in evidence.curve(config.judge):
+            scores += [replace(score, step=step) for score in config.compute(seen).scores]
+        columns = {name: evidence.spread(values) for name, values in result.per_sample.items()}
+        self.store.write(*place, payload.pack_scores(scores, columns), item.header)
+        return tuple(scores), columns
+
+
+def _named(score: Score, judge: str | None) -> Score:
+    """The score with its judge's name in this suite: another suite may have stored it under another."""
+    return replace(score, judge=judge)
+
+
+def _sources(own: Needs, judge: str, drawn: Drawn) -> dict[str, Any]:
+    """All that a metric sees of a cell, by content: keys and spans."""
+    return {
+        "samples": [own.samples.key, _content(own.spans)],
+        "failed": np.flatnonzero(~drawn.ok).tolist(),
+        "readout": own.readouts[judge].key,
+        "reference": [own.references[judge].key, own.reference_spans[judge][-1].stop],
+        "curve": [own.snapshot_readouts[judge].key, own.num_curve] if own.snapshots else None,
+    }
+
+
+def _content(spans: Sequence[Span]) -> list[list[Any]]:
+    return [[span.start, span.stop, span.digest] for span in spans]
+
+
+class _Evidence:
+    """Evidence of one cell, read from the store when first asked for."""
+
+    def __init__(self, store: ArtifactStore, own: Needs, drawn: Drawn, stacked: Stacked):
+        self.store, self.own, self.drawn, self.stacked = store, own, drawn, stacked
+        self._found: dict[tuple[str, str], Readout] = {}
+        self._curves: dict[str, dict[int, Readout]] = {}
+
+    @property
+    def _keep(self) -> np.ndarray | None:
+        return None if self.drawn.ok.all() else np.flatnonzero(self.drawn.ok)
+
+    def _conditions(self, num: int) -> tuple[Condition, ...]:
+        keep = range(num) if self._keep is None else [i for i in self._keep if i < num]
+        return tuple(self.own.assignment.conditions[i] for i in keep)
+
+    def _parts(self, key: str, spans: Sequence[Span], kind: str, meta: dict[str, Any]) -> Any:
+        for span in spans:
+            arrays, about = payload.unpack(self.store.read(kind, key, span.name))
+            meta |= about
+            yield arrays
+
+    def _readout(self, judge: str, reference: bool) -> Readout:
+        if ("reference" if reference else "final", judge) not in self._found:
+            own, meta = self.own, dict[str, Any]()
+            if reference:
+                spans = own.reference_spans[judge]
+                parts = self._parts(own.references[judge].key, spans, "reference", meta)
+                arrays = self.stacked.stack(parts, spans[-1].stop)
+            else:
+                parts = self._parts(own.readouts[judge].key, own.spans, "readout", meta)
+                arrays = self.stacked.stack(parts, own.cell.num_samples, self._keep)
+            name = "reference" if reference else "final"
+            self._found[name, judge] = payload.arrays_readout(arrays, meta)
+        return self._found["reference" if reference else "final", judge]
+
+    def final(self, judge: str) -> Evidence:
+        """What a metric of the final samples sees."""
+        return Evidence(
+            conditions=self._conditions(self.own.cell.num_samples),
+            readouts={judge: self._readout(judge, False)},
+            reference={judge: self._readout(judge, True)},
+            timing=self.drawn.timing,
+        )
+
+    def curve(self, judge: str) -> list[tuple[int, Evidence]]:
+        """Step → what a metric sees of the first samples at that step."""
+        own = self.own
+        if own.snapshots is None or not own.num_curve:
+            return []
+        if judge not in self._curves:
+            spans = [span for span in own.spans if own.has_curve(span)]
+            meta: dict[str, Any] = {}
+            parts = self._parts(own.snapshot_readouts[judge].key, spans, "readout", meta)
+            keep = None if self._keep is None else self._keep[self._keep < own.num_curve]
+            arrays = self.stacked.stack(parts, own.num_curve, keep)
+            steps: dict[int, dict[str, np.ndarray]] = {}
+            for name, values in arrays.items():
+                step, _, rest = name.partition("/")
+                steps.setdefault(int(step), {})[rest] = values
+            self._curves[judge] = {t: payload.arrays_readout(named, meta) for t, named in steps.items()}
+        conditions = self._conditions(own.num_curve)
+        reference = {judge: self._readout(judge, True)}
+        return [
+            (t, Evidence(conditions=conditions, readouts={judge: readout}, reference=reference))
+            for t, readout in sorted(self._curves[judge].items())
+        ]
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """A column over the samples that did not fail, with gaps (NaN, False) for those that did."""
+        if self._keep is None:
+            return np.asarray(values)
+        flags = values.dtype == np.bool_
+        column = np.full((len(self.drawn.ok), *values.shape[1:]), False if flags else np.nan)
+        column[self._keep] = values
+        return column
+
+
+def score_seconds(store: ArtifactStore, own: Needs) -> float:
+    """Seconds that judges took for a cell's final images."""
+    total = 0.0
+    for item in own.readouts.values():
+        for span in own.spans:
+            part = Part("readout", item.key, span.name)
+            total += float(payload.unpack(store.read(*part.place))[1].get("seconds", 0.0))
+    return total
