@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from bench import cli_trust
 from bench.assets.cli import assets
+from bench.cli_options import DeviceOption, SetOption, StoreOption, SuiteArgument
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -27,26 +29,7 @@ app = typer.Typer(
 zoo = typer.Typer(help="The small pretrained models that ship with the package.", no_args_is_help=True)
 app.add_typer(zoo, name="zoo")
 app.add_typer(assets, name="assets")
-
-SuiteArgument = Annotated[
-    Path, typer.Argument(metavar="SUITE", help="Suite file (YAML).", show_default=False)
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH.TO.KEY=VALUE", help="Override a key of the suite; repeatable."),
-]
-StoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="Artifact store: a folder, s3://, gs:// or memory://. [default: artifacts in the cache folder]",
-        envvar="TR0N_BENCH_STORE",
-        show_default=False,
-        show_envvar=False,
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]
+cli_trust.register(app)
 
 
 def _show_version(value: bool) -> None:

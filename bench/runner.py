@@ -26,8 +26,9 @@ from bench.journal import Journal
 from bench.needs import Needs, Part
 from bench.plan import Cell, plan
 from bench.provenance import environment, git_state, utc_now
+from bench.recorded import artifacts_of, cell_info
 from bench.scoring import Scorer, check_failures, read_drawn, samples_table, score_seconds
-from bench.store import CellInfo, Record, RunStore
+from bench.store import Record, RunStore
 from bench.suite import Suite, suite_from_plain
 from bench.workshop import STAGES, Workshop
 
@@ -84,7 +85,7 @@ def run(
     the_plan = plan(suite)
     results = RunStore(out)
     journal = Journal(out / "journal.jsonl")
-    assembly = Assembly(suite, torch_device, progress=progress or silent)
+    assembly = Assembly(suite, torch_device, progress=progress or silent, asked=device)
     attempt = _Attempt(suite, Workshop(assembly, the_plan, store), results, journal, engine, draw)
     # Not what it leaves alone: a run's folder is the same whether it took one attempt or ten.
     results.write_run(
@@ -191,8 +192,13 @@ class _Attempt:
                     for cell_id in sharers[outcome.task.part]:
                         self._fail(cell_id, outcome.error)
                 event = "failed" if outcome.error is not None else "made" if outcome.made else "found"
+                lost = {"lost": list(outcome.lost)} if outcome.lost else {}  # workers that died at it
                 self.journal.write(
-                    event, task=outcome.task.label, seconds=round(outcome.seconds, 3), worker=outcome.worker
+                    event,
+                    task=outcome.task.label,
+                    seconds=round(outcome.seconds, 3),
+                    worker=outcome.worker,
+                    **lost,
                 )
 
     def _is_drawn(self, cell_id: str, part: Part) -> bool:
@@ -240,7 +246,7 @@ class _Attempt:
         return ok
 
     def _record(self, cell: Cell) -> bool:
-        record = Record(cell=_info(cell), status="ok", environment=environment(), created_utc=utc_now())
+        record = Record(cell=cell_info(cell), status="ok", environment=environment(), created_utc=utc_now())
         for repair in range(MOST_REPAIRS):
             if cell.id in self.failed:
                 break
@@ -283,7 +289,7 @@ class _Attempt:
         table = samples_table(own, drawn)
         for column, values in scored.columns.items():
             table[column] = values
-        artifacts = _artifacts(own, scored.keys)
+        artifacts = artifacts_of(own, scored.keys)
         source = {name: artifacts[name] for name in ("samples", "scores")}
         self.results.export(own.cell.id, source, self._images(own), drawn.latents, table)
         return replace(
@@ -295,46 +301,13 @@ class _Attempt:
             hardware=tuple(drawn.hardware),
             tiles=tuple(drawn.tiles),
             artifacts=artifacts,
-            certificate=read_certificate(self.store, own.samples.key),
+            certificate=read_certificate(self.store, own),
         )
 
     def _images(self, own: Needs) -> Any:
         for span in own.spans:
             content = self.store.read("images", own.samples.key, span.name)
             yield from payload.png_files(payload.unpack(content)[0])
-
-
-def _artifacts(own: Needs, scores: dict[str, str]) -> dict[str, Any]:
-    """What a record was made from, so that it can be looked up, explained and verified."""
-    return {
-        "samples": {"key": own.samples.key, "spans": [span.name for span in own.spans]},
-        "translator": own.translator.key if own.translator else None,
-        "pairs": own.pairs.key if own.pairs else None,
-        "snapshots": own.snapshots.key if own.snapshots else None,
-        "readouts": {judge: item.key for judge, item in own.readouts.items()},
-        "snapshot_readouts": {judge: item.key for judge, item in own.snapshot_readouts.items()},
-        "references": {
-            judge: {"key": item.key, "spans": [span.name for span in own.reference_spans[judge]]}
-            for judge, item in own.references.items()
-        },
-        "scores": scores,
-    }
-
-
-def _info(cell: Cell) -> CellInfo:
-    return CellInfo(
-        id=cell.id,
-        variant=cell.variant,
-        data=cell.data,
-        condition_kind=cell.condition_kind,
-        generator=cell.generator,
-        conditioner=cell.conditioner,
-        sampler=cell.sampler,
-        translator=cell.translator,
-        num_samples=cell.num_samples,
-        seed=cell.seed,
-        config=cell.config,
-    )
 
 
 def _failed(record: Record, error: Exception) -> Record:

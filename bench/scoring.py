@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -156,11 +157,12 @@ class Scored:
 class Scorer:
     """Computes a cell's metrics from stored readouts, each once: results are artifacts too.
 
-    ``computed`` counts metrics that were not found in the store.
+    ``computed`` counts metrics that were not found in the store; with ``reuse`` False none is looked for
+    there, and nothing is written.
     """
 
-    def __init__(self, suite: Suite, store: ArtifactStore):
-        self.suite, self.store, self.computed = suite, store, 0
+    def __init__(self, suite: Suite, store: ArtifactStore, *, reuse: bool = True):
+        self.suite, self.store, self.reuse, self.computed = suite, store, reuse, 0
 
     def score(self, own: Needs, drawn: Drawn) -> Scored:
         """Raises CorruptArtifact or MissingArtifact for a readout that cannot be read."""
@@ -179,7 +181,7 @@ class Scorer:
                     result = metric.config.compute(timed)
                     found, part_columns = tuple(result.scores), dict(result.per_sample)
                 else:
-                    item = identity.score(metric, _sources(own, metric.config.judge, drawn))
+                    item = identity.score(metric, sources(own, metric.config.judge, drawn))
                     keys[name] = item.key
                     found, part_columns = self._stored_or_made(item, metric.config, evidence)
                 scores += [_named(s, metric.config.judge) for s in found if s.step is None]
@@ -192,17 +194,17 @@ class Scorer:
         self, item: identity.Identity, config: Any, evidence: _Evidence
     ) -> tuple[tuple[Score, ...], dict[str, np.ndarray]]:
         place = ("score", item.key, RESULT)
-        try:
-            return payload.unpack_scores(self.store.read(*place))
-        except (CorruptArtifact, MissingArtifact):
-            pass
+        if self.reuse:
+            with contextlib.suppress(CorruptArtifact, MissingArtifact):
+                return payload.unpack_scores(self.store.read(*place))
         self.computed += 1
         result = config.compute(evidence.final(config.judge))
         scores = list(result.scores)
         for step, seen in evidence.curve(config.judge):
             scores += [replace(score, step=step) for score in config.compute(seen).scores]
         columns = {name: evidence.spread(values) for name, values in result.per_sample.items()}
-        self.store.write(*place, payload.pack_scores(scores, columns), item.header)
+        if self.reuse:
+            self.store.write(*place, payload.pack_scores(scores, columns), item.header)
         return tuple(scores), columns
 
 
@@ -211,7 +213,7 @@ def _named(score: Score, judge: str | None) -> Score:
     return replace(score, judge=judge)
 
 
-def _sources(own: Needs, judge: str, drawn: Drawn) -> dict[str, Any]:
+def sources(own: Needs, judge: str, drawn: Drawn) -> dict[str, Any]:
     """All that a metric sees of a cell, by content: keys and spans."""
     return {
         "samples": [own.samples.key, _content(own.spans)],

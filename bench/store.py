@@ -85,7 +85,9 @@ def comparable(record: Record) -> dict[str, Any]:
 
     Two runs of one suite are equal in this form.
     """
-    plain = asdict(replace(record, timing=None, created_utc="", environment={}, hardware=()))
+    plain = asdict(
+        replace(record, timing=None, created_utc="", environment={}, hardware=(), certificate=None)
+    )
     plain["scores"] = [score for score in plain["scores"] if score["unit"] not in TIME_UNITS]
     return plain
 

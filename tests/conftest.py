@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from support import SMALL_SUITE
+from support import SMALL_SUITE, FinishedRun
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,6 +25,14 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def private_cache(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TR0N_BENCH_CACHE", str(cache_dir))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> FinishedRun:
+    """A run with its own store, for tests that only read it or take a copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TR0N_BENCH_CACHE", str(cache_dir))
+        return FinishedRun(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

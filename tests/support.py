@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 SMALL_SUITE: dict[str, Any] = {
     "name": "small",
@@ -60,3 +63,24 @@ class NanGenerator:
         clean = inner.decode
         inner.decode = lambda z: torch.where(z[:, :1, None, None] > 0, torch.nan, clean(z))
         return inner
+
+
+class FinishedRun:
+    """Two cells of the small suite, drawn and scored with an artifact store of their own."""
+
+    def __init__(self, folder: Path):
+        from bench.runner import run
+        from bench.suite import load_suite
+
+        self.path, self.out, self.url = folder / "small.yaml", folder / "run", str(folder / "store")
+        matrix = {**SMALL_SUITE["variants"]["matrix"], "sampler": ["prior", "tr0n"]}
+        content = {**SMALL_SUITE, "variants": {"matrix": matrix}}
+        self.path.write_text(yaml.safe_dump(content, sort_keys=False))
+        self.suite = load_suite(self.path)
+        self.summary = run(self.suite, self.out, "cpu", store_url=self.url)
+
+    def copy(self, folder: Path) -> tuple[Path, str]:
+        """A copy to spoil: its run folder and its store's address."""
+        shutil.copytree(self.out, folder / "run")
+        shutil.copytree(self.url, folder / "store")
+        return folder / "run", str(folder / "store")

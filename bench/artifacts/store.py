@@ -22,7 +22,7 @@ from bench.artifacts.form import (
     is_part,
 )
 from bench.artifacts.remote import Remote
-from bench.errors import BenchError
+from bench.errors import ArtifactError, BenchError
 
 FIRST_LOOK = 1 << 16
 
@@ -71,6 +71,11 @@ class ArtifactStore:
     def is_local(self) -> bool:
         """Whether objects are files of this machine, which are cheap to read and check."""
         return isinstance(self.backend, Folder)
+
+    def read_only(self) -> ArtifactStore:
+        """The same store, changed by nothing: a broken object is left where it is; writing, removing,
+        locking and sweeping raise ArtifactError."""
+        return _ReadOnlyStore(self.backend)
 
     # --- one artifact
 
@@ -237,3 +242,27 @@ class ArtifactStore:
             with told("locked", self.backend.address(path), self.backend.faults):
                 acquired = stack.enter_context(self.backend.lock(path, wait=wait, stale_s=stale_s))
             yield acquired
+
+
+class _ReadOnlyStore(ArtifactStore):
+    def write(
+        self, kind: str, key: str, name: str, payload: bytes, inputs: Mapping[str, Any] | None = None
+    ) -> Entry:
+        raise self._refusal()
+
+    def remove(self, kind: str, key: str, name: str) -> None:
+        raise self._refusal()
+
+    def sweep(self) -> list[str]:
+        raise self._refusal()
+
+    def lock(
+        self, kind: str, key: str, name: str, *, stale_s: float = DAY_S, wait: bool = True
+    ) -> contextlib.AbstractContextManager[bool]:
+        raise self._refusal()
+
+    def _set_aside(self, place: Place) -> str:
+        return "It was left where it is."
+
+    def _refusal(self) -> ArtifactError:
+        return ArtifactError(f"'{self.root}' was opened for reading only.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bench.errors import ResultError
 from bench.report.figures import frontier, steps
 from bench.report.grids import sample_grid
 from bench.report.tables import Group, escape, groups, markdown_table, phase_table, scores_table
-from bench.store import RunStore, atomic_write, scores_frame
+from bench.store import Record, RunStore, atomic_write, scores_frame
 
 
 def write_page(run_dirs: list[Path], out: Path) -> list[Path]:
@@ -89,7 +90,11 @@ def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[P
     frame = scores_frame(store)
     (frame if len(frame) else pd.DataFrame(columns=["cell"])).to_csv(long, index=False)
     files.append(long)
-    lines += [*_provenance(run, records[0].environment), f"Every score: [{long.name}]({link(long)})", ""]
+    lines += [
+        *_provenance(run, records[0].environment, _certificates(records)),
+        f"Every score: [{long.name}]({link(long)})",
+        "",
+    ]
     return "\n".join(lines), files
 
 
@@ -105,7 +110,7 @@ def _judges(group: Group) -> str:
     return f"Guided by {escape(', '.join(guides))}; judged by {escape(', '.join(judges) or 'nobody')}.\n"
 
 
-def _provenance(run: dict[str, Any], environment: Any) -> list[str]:
+def _provenance(run: dict[str, Any], environment: Any, certificates: str) -> list[str]:
     provenance = run.get("provenance", {})
     packages = ", ".join(
         f"{name} {version}" for name, version in (environment.get("packages") or {}).items() if version
@@ -119,9 +124,25 @@ def _provenance(run: dict[str, Any], environment: Any) -> list[str]:
         f"- device: {escape(provenance.get('device', ''))}; {escape(environment.get('cpu'))}, "
         f"{environment.get('threads')} threads; {escape(environment.get('gpu') or 'no GPU')}",
         f"- python {escape(environment.get('python'))}; {escape(packages)}",
+        f"- determinism: {certificates}",
         "- weights (sha256):",
     ]
     lines += [
         f"  - {escape(name)}: `{escape(value)[:64]}`" for name, value in provenance.get("weights", {}).items()
     ]
     return [*lines, ""]
+
+
+def _certificates(records: Sequence[Record]) -> str:
+    """What ``certify`` found, in a sentence."""
+    found = [record.certificate for record in records if record.certificate is not None]
+    if not found:
+        return "no cell is certified (tr0n-bench certify SUITE)"
+    same, other = (
+        max(int(item[group]["largest_pixel_difference"]) for item in found)
+        for group in ("same_tile", "other_tiles")
+    )
+    return (
+        f"{len(found)} of {len(records)} cells certified; drawn again, pixels differ by at most {same} "
+        f"of 255 under other batch sizes, orders and shards, by at most {other} under other tiles"
+    )

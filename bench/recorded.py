@@ -1,0 +1,172 @@
+"""What a record says of its cell and its artifacts, written by the runner and read back by who checks it.
+
+From it, the suite and the conditions of the samples everything can be put together again that scoring needs:
+no weights, no data, no device.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
+from bench.conditions import Assignment
+from bench.errors import ResultError
+from bench.identity import Identity
+from bench.needs import Needs
+from bench.plan import Cell
+from bench.spans import Span
+from bench.store import CellInfo, Record
+from bench.suite import Suite
+from bench.types import Condition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A key and the names of the spans that are stored under it."""
+
+    key: str
+    spans: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifacts:
+    """The form of ``Record.artifacts``: keys of what scores come from, by judge (``scores`` by metric)."""
+
+    samples: Stretch
+    translator: str | None
+    pairs: str | None
+    snapshots: str | None
+    readouts: Mapping[str, str] = field(default_factory=dict)
+    snapshot_readouts: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Stretch] = field(default_factory=dict)
+    scores: Mapping[str, str] = field(default_factory=dict)
+
+
+_ARTIFACTS = TypeAdapter(Artifacts)
+
+
+@dataclass(frozen=True)
+class Recorded(Identity):
+    """An artifact of which a record gives the key; what determines it is not at hand."""
+
+    recorded: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.recorded
+
+
+def cell_info(cell: Cell) -> CellInfo:
+    """What a record says of its cell."""
+    return CellInfo(
+        id=cell.id,
+        variant=cell.variant,
+        data=cell.data,
+        condition_kind=cell.condition_kind,
+        generator=cell.generator,
+        conditioner=cell.conditioner,
+        sampler=cell.sampler,
+        translator=cell.translator,
+        num_samples=cell.num_samples,
+        seed=cell.seed,
+        config=cell.config,
+    )
+
+
+def artifacts_of(own: Needs, scores: Mapping[str, str]) -> dict[str, Any]:
+    """What a record was made from, so that it can be looked up, explained and verified."""
+    return {
+        "samples": {"key": own.samples.key, "spans": [span.name for span in own.spans]},
+        "translator": own.translator.key if own.translator else None,
+        "pairs": own.pairs.key if own.pairs else None,
+        "snapshots": own.snapshots.key if own.snapshots else None,
+        "readouts": {judge: item.key for judge, item in own.readouts.items()},
+        "snapshot_readouts": {judge: item.key for judge, item in own.snapshot_readouts.items()},
+        "references": {
+            judge: {"key": item.key, "spans": [span.name for span in own.reference_spans[judge]]}
+            for judge, item in own.references.items()
+        },
+        "scores": dict(scores),
+    }
+
+
+def read_artifacts(record: Record) -> Artifacts:
+    """Raises ResultError where the record's artifacts do not have their form."""
+    try:
+        return _ARTIFACTS.validate_python(dict(record.artifacts))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ResultError(f"artifacts.{where}: {first['msg']}") from error
+
+
+def recorded_needs(suite: Suite, cell: Cell, named: Artifacts, assignment: Assignment) -> Needs:
+    """What a record's scores are made from, by the keys that it names.
+
+    Raises ResultError where it names too few or too many samples or judges for its cell.
+    """
+
+    def known(kind: str, key: str) -> Recorded:
+        return Recorded(kind, {}, key)
+
+    judges = {suite.metrics[name].config.judge for name in cell.metrics} - {None}
+    with_curve = judges if suite.curve is not None and cell.curve_steps else set()
+    for what, expected, found in (
+        ("readouts", judges, named.readouts),
+        ("references", judges, named.references),
+        ("snapshot_readouts", with_curve, named.snapshot_readouts),
+    ):
+        if found.keys() != expected:
+            raise ResultError(f"artifacts.{what}: judges {sorted(found)}, the suite says {sorted(expected)}")
+    if (named.snapshots is None) != (not cell.curve_steps):
+        raise ResultError("artifacts.snapshots: there with a curve, and only there")
+    spans = _spans(named.samples.spans, "samples")
+    if spans[-1].stop != cell.num_samples:
+        raise ResultError(f"artifacts.samples: {spans[-1].stop} samples, the suite says {cell.num_samples}")
+    return Needs(
+        cell=cell,
+        assignment=assignment,
+        samples=known("samples", named.samples.key),
+        spans=spans,
+        snapshots=known("snapshots", named.snapshots) if named.snapshots else None,
+        num_curve=min(cell.num_samples, suite.curve.num) if suite.curve else 0,
+        readouts={judge: known("readout", key) for judge, key in named.readouts.items()},
+        snapshot_readouts={judge: known("readout", key) for judge, key in named.snapshot_readouts.items()},
+        references={judge: known("reference", item.key) for judge, item in named.references.items()},
+        reference_spans={judge: _spans(item.spans, judge) for judge, item in named.references.items()},
+    )
+
+
+def _spans(names: Sequence[str], what: str) -> tuple[Span, ...]:
+    """Spans from 0 on without gaps, by their names."""
+    spans = tuple(span for span in map(Span.parse, names) if span is not None)
+    starts = [0, *(span.stop for span in spans)]
+    if not spans or len(spans) != len(names) or [span.start for span in spans] != starts[:-1]:
+        raise ResultError(f"artifacts: spans of {what} have gaps or are none: {', '.join(names) or 'none'}")
+    return spans
+
+
+def table_assignment(table: pd.DataFrame) -> Assignment:
+    """The conditions, replicates and seeds that a per-sample table names. Raises ResultError."""
+    try:
+        rows: list[dict[Any, Any]] = table.to_dict("records")
+        return Assignment(
+            conditions=tuple(
+                Condition(
+                    id=str(row["condition_id"]),
+                    kind=row["kind"],
+                    text=row["text"] if isinstance(row["text"], str) else None,
+                    labels=json.loads(row["labels"]),
+                )
+                for row in rows
+            ),
+            replicates=tuple(int(row["replicate"]) for row in rows),
+            seeds=tuple(int(row["seed"]) for row in rows),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(f"its columns are not those of a per-sample table: {error}") from error
