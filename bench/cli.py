@@ -73,14 +73,29 @@ def list_components(
 def plan(
     suite: SuiteArgument,
     overrides: SetOption = None,
+    store: StoreOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a suite's cells, artifacts and estimated work; loads no weights."""
+    """Show a suite's cells and artifacts, what of them is cached, and estimated work; loads no weights.
+
+    Weight files and data are hashed; a world that is rendered is rendered first, where it is not yet.
+    """
     from bench.cli_listing import print_plan
     from bench.plan import plan as make_plan
     from bench.suite import load_suite
 
-    content = make_plan(load_suite(suite, overrides or ()))
+    checked = load_suite(suite, overrides or ())
+    the_plan = make_plan(checked)  # a mistake in the suite shows before anything is looked up
+    import torch
+
+    from bench.artifacts import open_store
+    from bench.assembly import Assembly
+    from bench.runner import default_store_url
+    from bench.survey import survey
+
+    content = survey(
+        Assembly(checked, torch.device("cpu")), the_plan, open_store(store or default_store_url())
+    )
     if as_json:
         _print_json(content.to_plain())
     else:

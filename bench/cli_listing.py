@@ -8,8 +8,8 @@ from typing import Any
 from bench.cli_output import print_table, quantity
 from bench.components import TABLES, component_class, summary
 from bench.errors import BenchError, nearest
-from bench.plan import Plan
 from bench.suite.blocks import field_names
+from bench.survey import SHARED, Survey
 
 
 def _default(item: dataclasses.Field) -> str:
@@ -58,8 +58,9 @@ def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
         print_table(name, ["kind", "what", "fields"], rows)
 
 
-def print_plan(plan: Plan) -> None:
-    """Cells with their work, artifacts, and the sum."""
+def print_plan(survey: Survey) -> None:
+    """Cells with their work, artifacts with what of them is cached, and the sum."""
+    plan = survey.plan
     cells = [
         [
             cell.id,
@@ -69,20 +70,35 @@ def print_plan(plan: Plan) -> None:
             str(cell.num_samples),
             *(quantity(cell.work.get(key, 0)) for key in _WORK),
             ", ".join(cell.metrics),
+            survey.of_cell(cell.id),
         ]
         for cell in plan.cells
     ]
-    columns = ["cell", "data", "variant", "conditions", "samples", *_WORK.values(), "metrics"]
+    columns = ["cell", "data", "variant", "conditions", "samples", *_WORK.values(), "metrics", "state"]
     print_table(f"{plan.suite}: {len(cells)} cells", columns, cells, right=["samples", *_WORK.values()])
-    artifacts = [
-        [item.kind, item.name, item.key, str(len(item.cells)), _work(item.work)]
-        for item in plan.artifacts
-        if item.kind not in ("samples", "scores")  # one of each per cell
-    ]
+    rows = {id(item): [item.kind, item.name, item.key or "-"] for item in survey.artifacts}
     print_table(
-        "artifacts shared by cells", ["kind", "name", "key", "cells", "work"], artifacts, right=["cells"]
+        "artifacts shared by cells",
+        ["kind", "name", "key", "cells", "work", "state"],
+        [
+            [*rows[id(item)], str(len(item.cells)), _work(item.work), item.state]
+            for item in survey.artifacts
+            if item.kind in SHARED
+        ],
+        right=["cells"],
     )
-    print_table("work in all", ["evaluations", "number"], [[k, quantity(v)] for k, v in plan.work.items()])
+    print_table(
+        "artifacts of cells",
+        ["kind", "name", "key", "state"],
+        [[*rows[id(item)], item.state] for item in survey.artifacts if item.kind not in SHARED],
+    )
+    to_do = survey.work_to_do
+    print_table(
+        "work in all",
+        ["evaluations", "number", "to do"],
+        [[key, quantity(value), quantity(to_do.get(key, 0))] for key, value in survey.work.items()],
+        right=["number", "to do"],
+    )
 
 
 _WORK = {

@@ -115,23 +115,21 @@ def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
 
     spans = cover(cell.num_samples, suite.samples.shard, store.names("samples", samples.key), digest)
     pairs = translator = None
-    pair_spans: list[Span] = []
+    pair_spans: tuple[Span, ...] = ()
     if cell.translator is not None:
         pairs, translator = identity.pairs(suite, cell), identity.translator(suite, cell)
-        num_pairs = suite.translators[cell.translator].config.num_pairs
-        # Pairs are as good as their key: every span of it holds what its bounds say.
-        pair_spans = cover(num_pairs, PAIRS_PER_PART, store.names("pairs", pairs.key), lambda *_: pairs.key)
+        pair_spans = pair_spans_of(assembly, store, cell, pairs)
     judges = judges_of(assembly, cell)
     curve = suite.curve
     snapshots = identity.snapshots(samples, cell.curve_steps) if curve and cell.curve_steps else None
-    references = {judge: _reference(assembly, cell.data, judge) for judge in judges}
+    references = {judge: reference_of(assembly, cell.data, judge) for judge in judges}
     return Needs(
         cell=cell,
         assignment=assignment,
         samples=samples,
         spans=tuple(spans),
         pairs=pairs,
-        pair_spans=tuple(pair_spans),
+        pair_spans=pair_spans,
         translator=translator,
         snapshots=snapshots,
         num_curve=min(cell.num_samples, curve.num) if curve else 0,
@@ -141,17 +139,28 @@ def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
         else {},
         references=references,
         reference_spans={
-            judge: _reference_spans(assembly, store, cell.data, item) for judge, item in references.items()
+            judge: reference_spans_of(assembly, store, cell.data, item) for judge, item in references.items()
         },
     )
 
 
-def _reference(assembly: Assembly, data: str, judge: str) -> Identity:
+def pair_spans_of(assembly: Assembly, store: ArtifactStore, cell: Cell, pairs: Identity) -> tuple[Span, ...]:
+    """The spans of pairs that a cell's translator is trained on."""
+    num = assembly.suite.translators[str(cell.translator)].config.num_pairs
+    # Pairs are as good as their key: every span of it holds what its bounds say.
+    return tuple(cover(num, PAIRS_PER_PART, store.names("pairs", pairs.key), lambda *_: pairs.key))
+
+
+def reference_of(assembly: Assembly, data: str, judge: str) -> Identity:
+    """What a judge sees in the real images of ``data``; they are read for their hash, once."""
     sha256 = assembly.once(("manifest", data), lambda: assembly.images(data).manifest_sha256)
     return identity.reference(assembly.suite, sha256, assembly.suite.judges[judge])
 
 
-def _reference_spans(assembly: Assembly, store: ArtifactStore, data: str, item: Identity) -> tuple[Span, ...]:
+def reference_spans_of(
+    assembly: Assembly, store: ArtifactStore, data: str, item: Identity
+) -> tuple[Span, ...]:
+    """The spans of real images to compare with. Raises DataError where there are fewer than two."""
     num = min(len(assembly.images(data)), assembly.suite.protocol.num_reference)
     if num < 2:
         raise DataError(f"data '{data}' has {num} reference images; distribution metrics need two or more.")

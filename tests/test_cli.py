@@ -43,14 +43,15 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
 
 
 def test_plan_is_plain_lines_off_a_terminal(tmp_path, capsys):
-    assert call("plan", write(tmp_path)) == 0
+    assert call("plan", write(tmp_path), "--store", tmp_path / "store") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "# toy: 5 cells"
     columns = lines[1].split("\t")
     first = dict(zip(columns, lines[2].split("\t")))
     assert re.fullmatch(r"linear-near-prior-[0-9a-f]{8}", first["cell"])
     assert (first["variant"], first["samples"], first["conditions"]) == ("linear/near/prior", "12", "5 class")
-    assert "# artifacts shared by cells" in lines
+    assert first["state"] == "to do"
+    assert {"# artifacts shared by cells", "# artifacts of cells", "# work in all"} <= set(lines)
     assert "\x1b" not in "".join(lines)
 
 

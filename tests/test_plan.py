@@ -1,4 +1,4 @@
-"""Plans: cells, ids that change exactly with what determines the samples, artifacts, counted work."""
+"""Plans: cells, ids that change exactly with what determines the samples, shared artifacts, counted work."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 import torch
 from suite_examples import TOY, write
 
+from bench.artifacts import open_store
+from bench.assembly import Assembly
 from bench.conditions import assign, class_conditions
 from bench.errors import SuiteError
 from bench.keys import canonical_json, content_key, slug
@@ -19,6 +21,7 @@ from bench.plan import Cell, Plan, plan
 from bench.samplers.base import Problem
 from bench.samplers.draw import draw
 from bench.suite import load_suite
+from bench.survey import Survey, survey
 
 SCORING = """\
 judges:
@@ -35,6 +38,14 @@ metrics:
 
 def make(tmp_path, *overrides, text=TOY) -> Plan:
     return plan(load_suite(write(tmp_path, text), overrides))
+
+
+def surveyed(tmp_path, *overrides, text=TOY) -> Survey:
+    """What a store that holds nothing lacks."""
+    suite = load_suite(write(tmp_path, text), overrides)
+    return survey(
+        Assembly(suite, torch.device("cpu")), plan(suite), open_store(str(tmp_path / "empty-store"))
+    )
 
 
 def cell(the_plan: Plan, variant: str) -> Cell:
@@ -68,7 +79,8 @@ def test_cells_carry_everything_the_runner_needs(tmp_path):
     assert cell(the_plan, "linear/near/prior").curve_steps == (0,)
     assert found.config["sampler"]["steps"] == 4
     assert found.config["translator"]["num_pairs"] == 100
-    assert json.loads(json.dumps(the_plan.to_plain()))["cells"][2]["id"] == found.id
+    plain = surveyed(tmp_path, text=TOY + SCORING).to_plain()
+    assert json.loads(json.dumps(plain))["cells"][2]["id"] == found.id
 
 
 @pytest.mark.parametrize(
@@ -95,29 +107,36 @@ def test_an_id_changes_exactly_with_what_determines_the_samples(tmp_path, overri
     differing = {
         name
         for name in ("prior", "langevin", "tr0n")
-        if cell(before, f"linear/near/{name}").key != cell(after, f"linear/near/{name}").key
+        if cell(before, f"linear/near/{name}").id != cell(after, f"linear/near/{name}").id
     }
     assert differing == set(changed)
-    assert all(item.id.endswith(item.key[:8]) for item in after.cells)
+    assert all(item.id.endswith(f"-{item.config_hash[:8]}") for item in after.cells)
 
 
-def test_writing_a_default_out_or_renaming_leaves_the_key(tmp_path):
+def test_writing_a_default_out_or_renaming_leaves_the_hash(tmp_path):
     before = cell(make(tmp_path), "linear/near/langevin")
     written = cell(make(tmp_path, "samplers.langevin.step_size=5"), "linear/near/langevin")
     assert written.id == before.id
     renamed = make(
         tmp_path, text=TOY.replace("langevin: {", "walk: {").replace("prior, langevin", "prior, walk")
     )
-    assert cell(renamed, "linear/near/walk").key == before.key
+    assert cell(renamed, "linear/near/walk").config_hash == before.config_hash
 
 
-def test_ids_are_the_same_in_another_process(tmp_path):
+def test_ids_and_keys_are_the_same_in_another_process(tmp_path):
     path = write(tmp_path)
-    command = [sys.executable, "-m", "bench", "plan", str(path), "--json"]
+    store = str(tmp_path / "empty-store")
+    command = [sys.executable, "-m", "bench", "plan", str(path), "--store", store, "--json"]
     root = Path(__file__).parents[1]
-    environment = {"PYTHONPATH": f"{root}:{root / 'tests' / 'external_component'}", "PYTHONHASHSEED": "7"}
+    environment = {
+        "PYTHONPATH": f"{root}:{root / 'tests' / 'external_component'}",
+        "PYTHONHASHSEED": "7",
+        "TR0N_BENCH_CACHE": str(tmp_path / "cache"),
+    }
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert json.loads(result.stdout) == json.loads(json.dumps(plan(load_suite(path)).to_plain()))
+    here = json.loads(json.dumps(surveyed(tmp_path).to_plain()))
+    assert json.loads(result.stdout) == here
+    assert all(item["key"] for item in here["artifacts"])  # no metric here, so no score
 
 
 def test_two_cells_of_one_configuration_are_refused(tmp_path):
@@ -148,24 +167,34 @@ def test_text_conditions_are_one_per_sample_or_as_many_as_asked(tmp_path):
 def test_artifacts_come_once_and_in_order_of_need(tmp_path):
     text = TOY.replace("tr0n:\n    kind", "other: {kind: tr0n, steps: 9}\n  tr0n:\n    kind") + SCORING
     text = text.replace("langevin, tr0n]", "langevin, tr0n, other]")
-    the_plan = make(tmp_path, text=text)
-    kinds = [item.kind for item in the_plan.artifacts]
+    found = surveyed(tmp_path, text=text)
+    kinds = [item.kind for item in found.artifacts]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "pairs": 2,  # one per generator; 'other' on stripes is not excluded
         "translator": 2,
         "reference": 1,
         "samples": 7,
-        "scores": 7,
+        "images": 7,
+        "snapshots": 7,
+        "readout": 14,  # of the final images and of the snapshots
+        "score": 7,
     }
     made: set[str] = set()
-    for item in the_plan.artifacts:
+    places: set[tuple[str, str | None, str]] = set()
+    for item in found.artifacts:
         assert set(item.needs) <= made, item
-        assert item.key not in made
-        made.add(item.key)
-    translator = next(item for item in the_plan.artifacts if item.name == "linear/near/default")
+        place = (item.kind, item.key, "" if item.key else item.name)
+        assert place not in places
+        places.add(place)
+        made.add(str(item.key))
+    assert {item.name for item in found.artifacts if item.key is None} == {
+        f"{one.id}/level"
+        for one in found.plan.cells  # depends on which samples fail
+    }
+    translator = next(item for item in found.artifacts if item.name == "linear/near/default")
     assert len(translator.cells) == 2
     assert translator.work == {"translator_steps": 10}
-    assert next(item for item in the_plan.artifacts if item.kind == "pairs").work["generator_forwards"] == 100
+    assert next(item for item in found.artifacts if item.kind == "pairs").work["generator_forwards"] == 100
 
 
 def test_pairs_are_shared_by_translators_that_differ_in_training_only(tmp_path):
@@ -173,22 +202,21 @@ def test_pairs_are_shared_by_translators_that_differ_in_training_only(tmp_path):
     text = text.replace(
         "translators:\n", "translators:\n  wide: {kind: tr0n, num_pairs: 100, components: 3}\n"
     )
-    the_plan = make(tmp_path, "variants.exclude=null", "variants.matrix.0.generator=linear", text=text)
-    kinds = [item.kind for item in the_plan.artifacts]
+    found = surveyed(tmp_path, "variants.exclude=null", "variants.matrix.0.generator=linear", text=text)
+    kinds = [item.kind for item in found.artifacts]
     assert (kinds.count("pairs"), kinds.count("translator")) == (1, 2)
 
 
-def test_scores_depend_on_metrics_and_judges_and_samples_do_not(tmp_path):
-    def keys(kind: str, *overrides: str) -> list[str]:
-        return [
-            item.key for item in make(tmp_path, *overrides, text=TOY + SCORING).artifacts if item.kind == kind
-        ]
+def test_readouts_depend_on_judges_and_samples_do_not(tmp_path):
+    def keys(kind: str, *overrides: str) -> list[str | None]:
+        found = surveyed(tmp_path, *overrides, text=TOY + SCORING).artifacts
+        return [item.key for item in found if item.kind == kind]
 
     change = "judges.pixels.args={only: [target]}"
     assert keys("samples") == keys("samples", change)
-    assert not set(keys("scores")) & set(keys("scores", change))
+    assert not set(keys("readout")) & set(keys("readout", change))
     assert keys("reference") != keys("reference", change)
-    assert not set(keys("scores")) & set(keys("scores", "protocol.num_reference=7"))
+    assert keys("readout") == keys("readout", "protocol.num_reference=7")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +255,9 @@ def test_views_multiply_f_and_a_sampler_may_know_better(tmp_path):
     assert cell(plain, "linear/text/langevin").work["auxiliary_forwards"] == 12 * 3
     own = make(tmp_path, "samplers.prior={kind: python, target: 'my_pkg.scoring:Frugal'}")
     assert cell(own, "linear/near/prior").work == {"generator_forwards": 84, "auxiliary_forwards": 12}
-    assert own.work["translator_steps"] == 10
+    both = surveyed(tmp_path, "samplers.prior={kind: python, target: 'my_pkg.scoring:Frugal'}").work
+    assert both["translator_steps"] == 10
+    assert both["generator_forwards"] == sum(item.work["generator_forwards"] for item in own.cells) + 100
 
 
 def test_planning_reads_no_weights(tmp_path, monkeypatch):
@@ -243,4 +273,7 @@ def test_planning_reads_no_weights(tmp_path, monkeypatch):
         "linear: {kind: linear, dim: 4, resolution: 32}",
         "linear: {kind: gan, weights: /nowhere/absent.safetensors}",
     )
-    assert len(make(tmp_path, text=text).cells) == 5
+    found = surveyed(tmp_path, text=text)
+    assert len(found.plan.cells) == 5
+    assert len(found.problems) == 3
+    assert all("absent.safetensors' is missing" in problem for problem in found.problems.values())
