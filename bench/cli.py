@@ -103,6 +103,35 @@ def plan(
 
 
 @app.command()
+def explain(
+    key: Annotated[str, typer.Argument(help="Key of an artifact, or its first 6 characters or more.")],
+    other: Annotated[str | None, typer.Argument(metavar="[KEY2]", help="A key to compare it with.")] = None,
+    store: StoreOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what went into an artifact and what of it is stored; with two keys, what sets them apart."""
+    from dataclasses import asdict
+
+    from bench import explain as explaining
+    from bench.artifacts import open_store
+    from bench.runner import default_store_url
+
+    opened = open_store(store or default_store_url())
+    if other is None:
+        found = explaining.explain(opened, key)
+        if as_json:
+            _print_json(found.to_plain())
+        else:
+            explaining.print_explanation(found)
+        return
+    old, new, differences = explaining.compare(opened, key, other)
+    if as_json:
+        _print_json({"old": old, "new": new, "differences": [asdict(item) for item in differences]})
+    else:
+        explaining.print_comparison(old, new, differences)
+
+
+@app.command()
 def run(
     suite: SuiteArgument,
     overrides: SetOption = None,

@@ -156,6 +156,10 @@ class ArtifactStore:
         check_part("kind", kind)
         return sorted({place.key for place in self._places(kind)})
 
+    def places(self) -> list[tuple[str, str, str]]:
+        """Kind, key and name of every artifact, sorted."""
+        return sorted((place.kind, place.key, place.name) for place in self._places(""))
+
     def verify(self, kind: str | None = None) -> Iterator[Finding]:
         """Reads and checks every object (of a kind); sets nothing aside and goes on after a bad one."""
         if kind is not None:
