@@ -320,6 +320,8 @@ class Stopped(BaseException):
 
 
 def _stop(number: int, frame: Any) -> None:
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_DFL)  # whoever asks twice does not want to wait
     raise Stopped(number)
 
 

@@ -29,9 +29,9 @@ def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None
 
 
 def unpack(payload: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What :func:`pack` was given."""
+    """What :func:`pack` was given, arrays in the order of their names."""
     try:
-        arrays = load(payload)
+        arrays = dict(sorted(load(payload).items()))
         meta = json.loads(arrays.pop(_META).tobytes())
     except (SafetensorError, KeyError, ValueError) as error:
         raise ArtifactError(

@@ -6,6 +6,7 @@ so a run that was interrupted goes on where it stopped, and a run that is finish
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections import Counter
 from collections.abc import Sequence
@@ -76,8 +77,8 @@ def run(
 ) -> RunSummary:
     """Brings every cell of the suite up to date in ``out``, with artifacts in the store at ``store_url``.
 
-    Where ``draw`` is False samples must be in the store. Raises ArtifactError where the store cannot be
-    used; every other fault is the record of the cell that it met.
+    Where ``draw`` is False samples must be in the store. Raises ArtifactError or ResultError where the store
+    or ``out`` cannot be used; every other fault is the record of the cell that it met.
     """
     torch_device = choose_device(device)
     store = open_store(store_url or default_store_url())
@@ -100,10 +101,12 @@ def run(
     journal.write("attempt", suite=suite.name, cells=len(the_plan.cells), store=store.root)
     try:
         store.sweep()
+        results.sweep()
         attempt.make(the_plan.cells)
         ok = attempt.record(the_plan.cells)
     except BaseException as error:
-        journal.write("interrupted", reason=f"{type(error).__name__}: {error}"[:500])
+        with contextlib.suppress(ResultError):  # a full disk takes no more lines
+            journal.write("interrupted", reason=f"{type(error).__name__}: {error}"[:500])
         raise
     finally:
         engine.close()
@@ -167,7 +170,7 @@ class _Attempt:
             self.progress("checking artifacts", k, len(cells))
             try:
                 missing[cell.id] = self._missing(self.workshop.needs(cell.id, again=True))
-            except ArtifactError:
+            except (ArtifactError, ResultError):
                 raise
             except Exception as error:
                 self._fail(cell.id, error)
@@ -260,7 +263,7 @@ class _Attempt:
                     self._fail(cell.id, error)
                 else:
                     self.make([cell])
-            except ArtifactError:
+            except (ArtifactError, ResultError):
                 raise
             except Exception as error:
                 self._fail(cell.id, error)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 
 from bench import identity, payload
 from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact
+from bench.artifacts.faults import told
 from bench.errors import SamplingError
 from bench.keys import canonical_json
 from bench.needs import Needs, Part
@@ -116,32 +118,42 @@ def samples_table(own: Needs, drawn: Drawn) -> pd.DataFrame:
 
 
 class Stacked:
-    """Arrays of several artifacts end to end, in files of a temporary folder, mapped into memory."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.count = folder, 0
+    """Arrays of several artifacts end to end, in files of no name, mapped into memory: the kernel removes
+    them with the arrays, however the process ends."""
 
     def stack(
-        self, parts: Sequence[Mapping[str, np.ndarray]], total: int, keep: np.ndarray | None = None
-    ) -> dict:
-        """Each named array of all parts, (total, …); ``parts`` may be lazy. ``keep`` picks rows."""
+        self, parts: Iterable[Mapping[str, np.ndarray]], total: int, keep: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Each named array of all parts, (total, …); ``parts`` may be lazy. ``keep`` lists the rows wanted,
+        ascending. Raises ArtifactError where there is no room for the files."""
         files: dict[str, np.ndarray] = {}
-        at = 0
+        num = total if keep is None else len(keep)
+        first = at = 0
         for arrays in parts:
-            length = 0
+            length = min(len(next(iter(arrays.values()))), total - first)
+            rows = np.arange(length)
+            if keep is not None:
+                rows = keep[(keep >= first) & (keep < first + length)] - first
             for name, values in arrays.items():
                 if name not in files:
-                    self.count += 1
-                    files[name] = np.lib.format.open_memmap(
-                        self.folder / f"{self.count}.npy", mode="w+", dtype=values.dtype,
-                        shape=(total, *values.shape[1:]),
-                    )  # fmt: skip
-                length = min(len(values), total - at)
-                files[name][at : at + length] = values[:length]
-            at += length
-        if keep is not None:
-            return {name: values[keep] for name, values in files.items()}
+                    files[name] = _mapped((num, *values.shape[1:]), values.dtype)
+                files[name][at : at + len(rows)] = values[rows]
+            first, at = first + length, at + len(rows)
         return files
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array in a temporary file that has no name. Its room is taken at once: a disk that is full only when
+    a page is written would end the process."""
+    size = math.prod(shape) * dtype.itemsize
+    if not size:
+        return np.empty(shape, dtype)
+    with (
+        told("written", f"{tempfile.gettempdir()} (TMPDIR)", (OSError,)),
+        tempfile.TemporaryFile(prefix="tr0n-bench-") as file,
+    ):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 @dataclass(frozen=True)
@@ -171,23 +183,23 @@ class Scorer:
         curve: list[Score] = []
         columns: dict[str, np.ndarray] = {}
         keys: dict[str, str] = {}
-        with tempfile.TemporaryDirectory(prefix="tr0n-bench-") as folder:
-            evidence = _Evidence(self.store, own, drawn, Stacked(Path(folder)))
-            for name, metric in metrics.items():
-                if metric.config.judge is None:
-                    timed = Evidence(
-                        conditions=own.assignment.conditions, readouts={}, reference={}, timing=drawn.timing
-                    )
-                    result = metric.config.compute(timed)
-                    found, part_columns = tuple(result.scores), dict(result.per_sample)
-                else:
-                    item = identity.score(metric, sources(own, metric.config.judge, drawn))
-                    keys[name] = item.key
-                    found, part_columns = self._stored_or_made(item, metric.config, evidence)
-                scores += [_named(s, metric.config.judge) for s in found if s.step is None]
-                curve += [_named(s, metric.config.judge) for s in found if s.step is not None]
-                columns |= part_columns
+        evidence = _Evidence(self.store, own, drawn, Stacked())
+        for name, metric in metrics.items():
+            if metric.config.judge is None:
+                timed = Evidence(
+                    conditions=own.assignment.conditions, readouts={}, reference={}, timing=drawn.timing
+                )
+                result = metric.config.compute(timed)
+                found, part_columns = tuple(result.scores), dict(result.per_sample)
+            else:
+                item = identity.score(metric, sources(own, metric.config.judge, drawn))
+                keys[name] = item.key
+                found, part_columns = self._stored_or_made(item, metric.config, evidence)
+            scores += [_named(s, metric.config.judge) for s in found if s.step is None]
+            curve += [_named(s, metric.config.judge) for s in found if s.step is not None]
+            columns |= part_columns
         curve.sort(key=lambda s: s.step or 0)
+        columns = dict(sorted(columns.items()))  # as they come from the store
         return Scored(tuple(scores), tuple(curve), columns, keys)
 
     def _stored_or_made(

@@ -29,6 +29,9 @@ import pandas as pd
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from bench.artifacts.faults import told
+from bench.artifacts.folder import DAY_S, is_dead, temporary_path
+from bench.artifacts.locks import file_lock
 from bench.errors import DataError, ResultError
 from bench.types import ConditionKind, Score, Timing
 
@@ -97,16 +100,20 @@ TIME_UNITS = ("s", "s/image", "images/s", "GiB")
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder that replaces ``path`` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """A temporary path in the same folder that replaces ``path`` when the block ends without an error.
+
+    Raises ResultError for a fault of the disk.
+    """
+    with told("written", str(path), (OSError,), ResultError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = temporary_path(path)
+        try:
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -134,13 +141,27 @@ def to_json(value: Any) -> bytes:
 
 
 class RunStore:
-    """Reads and writes one run. Raises ResultError for a run or record that is missing or broken."""
+    """Reads and writes one run. Raises ResultError for a run or record that is missing or broken, and for
+    one that cannot be written."""
 
     def __init__(self, run_dir: Path | str):
         self.run_dir = Path(run_dir)
 
     def cell_dir(self, cell_id: str) -> Path:
         return self.run_dir / "cells" / cell_id
+
+    def sweep(self) -> list[Path]:
+        """Removes temporary files of dead processes, and returns their paths."""
+        removed = []
+        for folder, subfolders, names in os.walk(self.run_dir):
+            if "export.json" in names and "images" in subfolders:
+                subfolders.remove("images")  # many files, and complete
+            for path in (Path(folder, name) for name in names if name.endswith(".tmp")):
+                with contextlib.suppress(FileNotFoundError):
+                    if is_dead(path):
+                        path.unlink()
+                        removed.append(path)
+        return removed
 
     # --- the run and its records
 
@@ -191,16 +212,20 @@ class RunStore:
     def write_images(self, cell_id: str, files: Iterable[bytes]) -> int:
         """Image files in index order, each written whole; returns how many."""
         folder = self.image_path(cell_id, 0).parent
-        folder.mkdir(parents=True, exist_ok=True)
         count = 0
-        for count, content in enumerate(files, 1):
-            path = self.image_path(cell_id, count - 1)
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        for path in folder.glob("*"):
-            if path.suffix != ".png" or not path.stem.isdigit() or int(path.stem) >= count:
-                path.unlink(missing_ok=True)
+        with told("written", str(folder), (OSError,), ResultError):
+            folder.mkdir(parents=True, exist_ok=True)
+            for count, content in enumerate(files, 1):
+                path = self.image_path(cell_id, count - 1)
+                partial = temporary_path(path)
+                try:
+                    partial.write_bytes(content)
+                    os.replace(partial, path)
+                finally:
+                    partial.unlink(missing_ok=True)
+            for path in folder.glob("*"):
+                if path.suffix != ".png" or not path.stem.isdigit() or int(path.stem) >= count:
+                    path.unlink(missing_ok=True)
         return count
 
     def read_images(self, cell_id: str, indices: Sequence[int] | None = None) -> np.ndarray:
@@ -246,19 +271,43 @@ class RunStore:
         self, cell_id: str, source: Mapping[str, Any], images: Iterable[bytes], latents_ND: np.ndarray,
         table: pd.DataFrame,
     ) -> bool:  # fmt: skip
-        """Images, latents and table as files, unless those of the same ``source`` are there already."""
+        """Images, latents and table as files, unless those of the same ``source`` are there already.
+
+        A file that is missing or of another size than was written has all written again. One process at a
+        time: each removes what it finds besides its own.
+        """
         stamp = self.cell_dir(cell_id) / "export.json"
-        try:
-            if _read_json(stamp, "") == source and self.num_images(cell_id) == len(table):
-                return False
-        except ResultError:
-            pass
-        stamp.unlink(missing_ok=True)
-        self.write_images(cell_id, images)
-        self.write_latents(cell_id, latents_ND)
-        self.write_samples(cell_id, table)
-        atomic_write(stamp, to_json(source))
-        return True
+        with self._locked(stamp):
+            try:
+                if _read_json(stamp, "") == {"source": source, "bytes": self._exported_bytes(cell_id)}:
+                    return False
+            except ResultError:
+                pass
+            with told("removed", str(stamp), (OSError,), ResultError):
+                stamp.unlink(missing_ok=True)
+            self.write_images(cell_id, images)
+            self.write_latents(cell_id, latents_ND)
+            self.write_samples(cell_id, table)
+            atomic_write(stamp, to_json({"source": source, "bytes": self._exported_bytes(cell_id)}))
+            return True
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with told("locked", str(path), (OSError,), ResultError):
+                lock = file_lock(path.with_name(f".{path.name}.lock"), wait=True, stale_s=DAY_S)
+                stack.enter_context(lock)
+            yield
+
+    def _exported_bytes(self, cell_id: str) -> dict[str, int]:
+        """What was exported, and how large it is."""
+        folder = self.cell_dir(cell_id)
+        sizes = [path.stat().st_size for path in (folder / "images").glob("*.png")]
+        found = {"images": len(sizes), "images_bytes": sum(sizes)}
+        for name in ("latents.safetensors", "samples.parquet"):
+            path = folder / name
+            found[name] = path.stat().st_size if path.is_file() else 0
+        return found
 
     def num_images(self, cell_id: str) -> int:
         return len(list((self.cell_dir(cell_id) / "images").glob("*.png")))

@@ -17,8 +17,10 @@ import torch
 
 from bench import payload
 from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact
+from bench.artifacts.faults import reason
 from bench.assembly import Assembly
 from bench.conditions import Assignment
+from bench.errors import SamplingError
 from bench.identity import Identity
 from bench.keys import content_key
 from bench.memory import free_memory, is_out_of_memory
@@ -44,7 +46,7 @@ STAGES: tuple[Stage, ...] = ("pairs", "translator", "reference", "samples")
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One piece of work for the cell ``cell`` (and others that share it): the first missing ``part`` names
-    it, and is what processes lock. ``judge`` and ``span`` say which, where the stage has several."""
+    it. ``judge`` and ``span`` say which, where the stage has several."""
 
     stage: Stage
     cell: str
@@ -106,7 +108,11 @@ class Workshop:
     def perform(self, task: Task, *, wait: bool = True) -> bool | None:
         """Makes what the task names, unless it is there: True if made now, False if not needed any more,
         None where ``wait`` is False and another process is at it."""
-        with self.store.lock(*task.part.place, wait=wait) as mine:
+        locked = task.part
+        if task.stage == "samples" and task.span is not None:
+            # Whatever of a span is missing: who draws it makes all of it.
+            locked = Part("samples", self.needs(task.cell).samples.key, task.span.name)
+        with self.store.lock(*locked.place, wait=wait) as mine:
             if not mine:
                 return None
             made = {
@@ -286,17 +292,25 @@ class Workshop:
         """Draws a span, on smaller tiles where the device's memory does not hold one."""
         cell = own.cell
         translator = self.translator(own)
-        tile = self._tile(own)
+        tile = known = self._tile(own)
         while True:
             try:
-                return self._draw_on(own, span, translator, tile)
+                drawn = self._draw_on(own, span, translator, tile)
+                break
             except Exception as error:
-                if tile == 1 or not is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
+                if tile == 1:
+                    raise SamplingError(
+                        f"out of memory, even with one sample at a time ({reason(error)}). "
+                        "Free some memory, or use another device."
+                    ) from error
             free_memory(self.assembly.device)
             tile = max(1, tile // 2)
             self._warm.discard((cell.generator, cell.conditioner, cell.sampler))
+        if tile < known:  # and not before: what did not help is no limit
             self._remember_tile(own, tile)
+        return drawn
 
     def _draw_on(
         self, own: Needs, span: Span, translator: Translator | None, tile: int

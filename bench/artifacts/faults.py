@@ -17,20 +17,20 @@ class CorruptArtifact(ArtifactError):
     """The stored object is not what was written: truncated, changed or in another's place."""
 
 
-_FULL = "Free some space, or choose a store elsewhere."
-_DENIED = "Give this user access to it, or choose a store elsewhere."
+_FULL = "Free some space, or choose another place."
+_DENIED = "Give this user access to it, or choose another place."
 _SHAPE = "A part of the path is a file where a folder belongs, or the reverse: remove it."
 REMEDIES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: "Raise the limit on the size of a file, or choose a store elsewhere.",
+    errno.EFBIG: "Raise the limit on the size of a file, or choose another place.",
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
     errno.EROFS: _DENIED,
     errno.ENOTDIR: _SHAPE,
     errno.EISDIR: _SHAPE,
     errno.EEXIST: _SHAPE,
-    errno.ENAMETOOLONG: "Choose a store with a shorter path.",
+    errno.ENAMETOOLONG: "Choose a place with a shorter path.",
 }
 
 
@@ -49,11 +49,13 @@ def reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def told(action: str, address: str, faults: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turns ``faults`` within the block into an ArtifactError that names address and remedy."""
+def told(
+    action: str, address: str, faults: tuple[type[Exception], ...], kind: type[BenchError] = ArtifactError
+) -> Iterator[None]:
+    """Turns ``faults`` within the block into an error of ``kind`` that names address and remedy."""
     try:
         yield
     except BenchError:
         raise
     except faults as error:
-        raise ArtifactError(f"'{address}' cannot be {action}: {reason(error)}. {remedy(error)}") from error
+        raise kind(f"'{address}' cannot be {action}: {reason(error)}. {remedy(error)}") from error

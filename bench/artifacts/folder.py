@@ -93,7 +93,7 @@ class Folder:
         for path in self.files():
             file = self.root / path
             with contextlib.suppress(FileNotFoundError):
-                if _is_dead(file):
+                if is_dead(file):
                     file.unlink()
                     removed.append(str(file))
         return removed + remove_free_locks(self.root / ".locks", older_than_s=DAY_S)
@@ -109,7 +109,7 @@ def temporary_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.{host_tag()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
-def _is_dead(file: Path) -> bool:
+def is_dead(file: Path) -> bool:
     """Whether a file is a temporary one whose writer is gone. Raises FileNotFoundError."""
     match = _TEMPORARY.fullmatch(file.name)
     if match is None:
