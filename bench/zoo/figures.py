@@ -26,7 +26,7 @@ def generator_figures(
     in the judge's features. A class-conditional network also has
     ``class_accuracy_NAME``, classes drawn uniformly. ``bound`` limits the normal latent; None leaves it free.
     """
-    from bench.zoo.recipes import CLASS_HEADS, to_unit, world_heads
+    from bench.zoo.training import CLASS_HEADS, to_unit, world_heads
     from bench.zoo.weights import load_model
 
     judge = load_model(f"{data}-classifier-judge")

@@ -2,8 +2,7 @@
 
 In the manner of LR-GAN (Yang et al. 2017, arXiv:1703.01560): layers with noise of their own are laid over
 each other by a mask, after an affine placement. Here the mask is an implicit function of the coordinates in
-the object's own frame, so edges stay crisp at any size. Nothing is told about shapes, colours or places:
-the outline begins as a disc, and adversarial training makes the rest of it from images alone.
+the object's own frame, so edges stay crisp at any size. Nothing is told about shapes, colours or places.
 """
 
 from __future__ import annotations
@@ -12,14 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Coordinates of the latent by what they speak of.
+# Coordinates of the latent, and of the code that it is mapped to, by what they speak of.
 PARTS = {"backdrop": 8, "color": 12, "place": 12, "outline": 16}
+CODES = {"backdrop": 3, "color": 3, "place": 4, "outline": 12}
+SHOWS_CLASS = ("color", "outline")
 SIDE = 32
 
 
 def perceptron(dim_in: int, dim_out: int, width: int = 128) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(dim_in, width), nn.LeakyReLU(0.2),
+        nn.Linear(width, width), nn.LeakyReLU(0.2),
         nn.Linear(width, width), nn.LeakyReLU(0.2),
         nn.Linear(width, dim_out),
     )  # fmt: skip
@@ -50,9 +52,10 @@ class Outline(nn.Module):
 class LayeredGenerator(nn.Module):
     """Latent (N, z_dim + y_dim) to images (N, 3, 32, 32) in [-1, 1].
 
-    The first ``z_dim`` = 48 coordinates are split over backdrop, color, place and outline (:data:`PARTS`).
-    With ``num_classes`` it holds BigGAN's shared class embedding ``embedding`` (num_classes, y_dim) and the
-    latent is [z, y]; y speaks to colour and outline. There is no batch norm: samples never meet.
+    The first ``z_dim`` = 48 coordinates are split over backdrop, color, place and outline (:data:`PARTS`);
+    a mapping network each turns them into codes (:data:`CODES`). With ``num_classes`` it holds BigGAN's
+    shared class embedding ``embedding`` (num_classes, y_dim) and the latent is [z, y]; y speaks to color and
+    outline. There is no batch norm: samples never meet.
     """
 
     def __init__(self, y_dim: int = 0, num_classes: int = 0):
@@ -62,29 +65,57 @@ class LayeredGenerator(nn.Module):
         if num_classes:
             self.embedding = nn.Embedding(num_classes, y_dim)
             nn.init.normal_(self.embedding.weight, std=1.0)
-        self.backdrop = perceptron(PARTS["backdrop"], 3)
-        self.color = perceptron(PARTS["color"] + y_dim, 3)
-        self.place = perceptron(PARTS["place"], 4)
-        self.code = perceptron(PARTS["outline"] + y_dim, 128)
+        self.mapping = nn.ModuleDict(
+            {
+                name: perceptron(dim + (y_dim if name in SHOWS_CLASS else 0), CODES[name])
+                for name, dim in PARTS.items()
+            }
+        )
+        self.register_buffer("code_mean", torch.zeros(sum(CODES.values())))
+        self.register_buffer("code_std", torch.ones(sum(CODES.values())))
+        self.code = nn.Sequential(nn.Linear(CODES["outline"], 128), nn.LeakyReLU(0.2), nn.Linear(128, 128))
         self.outline = Outline(128)
         axis = (torch.arange(SIDE, dtype=torch.float32) + 0.5) * (2.0 / SIDE) - 1.0
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(1, -1, 2)
         self.register_buffer("grid", grid, persistent=False)
 
-    def forward(self, latent_ND: Tensor) -> Tensor:
+    def set_scale(self, mean: Tensor, std: Tensor) -> None:
+        """Mean and spread of the codes, which mapping networks give in standard units."""
+        self.get_buffer("code_mean").copy_(mean)
+        self.get_buffer("code_std").copy_(std.clamp(min=1e-3))
+
+    def standard(self, codes: Tensor) -> Tensor:
+        """Codes in standard units."""
+        return (codes - self.get_buffer("code_mean")) / self.get_buffer("code_std")
+
+    def codes(self, latent_ND: Tensor) -> Tensor:
+        """The codes of latents, (N, sum of CODES)."""
         *parts, y = latent_ND.split([*PARTS.values(), self.y_dim], dim=1)
-        z = dict(zip(PARTS, parts))
-        place = self.place(z["place"])
+        mapped = [
+            self.mapping[name](torch.cat([z, y], dim=1) if name in SHOWS_CLASS else z)
+            for name, z in zip(PARTS, parts)
+        ]
+        return torch.cat(mapped, dim=1) * self.get_buffer("code_std") + self.get_buffer("code_mean")
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """Images (N, 3, 32, 32) of codes."""
+        return self.decode_pixels(codes, self.get_buffer("grid")).view(-1, 3, SIDE, SIDE)
+
+    def decode_pixels(self, codes: Tensor, grid: Tensor) -> Tensor:
+        """Colours (N, 3, P) at some points of the grid, (1, P, 2)."""
+        backdrop, color, place, outline = codes.split(list(CODES.values()), dim=1)
         center = torch.tanh(place[:, :2])
         radius = 0.45 * torch.exp(torch.tanh(place[:, 2]))
         angle = 0.5 * torch.tanh(place[:, 3])
         cos, sin = angle.cos()[:, None], angle.sin()[:, None]
-        d = (self.get_buffer("grid") - center[:, None]) / radius[:, None, None]
+        d = (grid - center[:, None]) / radius[:, None, None]
         points = torch.stack([cos * d[..., 0] + sin * d[..., 1], cos * d[..., 1] - sin * d[..., 0]], dim=-1)
-        distance = self.outline(points, self.code(torch.cat([z["outline"], y], dim=1)))
+        distance = self.outline(points, self.code(outline))
         # In pixels: a logistic edge about as wide as a box-filtered one.
-        pixels = distance.float() * radius[:, None].float() * (SIDE / 2)
-        mask = torch.sigmoid(4.0 * pixels).view(-1, 1, SIDE, SIDE)
-        backdrop = torch.tanh(self.backdrop(z["backdrop"]))[:, :, None, None]
-        color = torch.tanh(self.color(torch.cat([z["color"], y], dim=1)))[:, :, None, None]
+        pixels = distance * radius[:, None] * (SIDE / 2)
+        mask = torch.sigmoid(4.0 * pixels)[:, None]
+        backdrop, color = torch.tanh(backdrop)[:, :, None], torch.tanh(color)[:, :, None]
         return mask * color + (1 - mask) * backdrop
+
+    def forward(self, latent_ND: Tensor) -> Tensor:
+        return self.decode_codes(self.codes(latent_ND))

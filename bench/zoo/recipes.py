@@ -6,114 +6,32 @@ Batches at step t are drawn from (recipe seed, t), so an interrupted training re
 from __future__ import annotations
 
 import copy
-import itertools
 import math
-from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.errors import BenchError
-from bench.streams import Streams, hash64
+from bench.streams import Streams
 from bench.worlds import shapes
 from bench.zoo import networks
 from bench.zoo.augment import add_noise, jitter, shift
 from bench.zoo.figures import generator_figures
-from bench.zoo.layered import LayeredGenerator
-
-NUM_SHAPES = 40_000
-NUM_CAPTIONED = 40_000
-NUM_COMBINATIONS = 8 * 8 * 2 * 5 * 4  # of the shapes world's attributes
-CLASS_HEADS = 2  # BigGAN-style classes: the first two attributes (shape and color: 64) or the digit (10)
-
-
-def make_shapes(split: str, num: int, device: torch.device, objects: int = 1) -> dict[str, Any]:
-    """A rendered part of the world: images uint8 (N, 3, 32, 32), values int64 (N, A), captions."""
-    streams = Streams.from_seed(num, 0, "shapes", objects, split, device=device)
-    scenes = shapes.sample_scenes(streams, objects)
-    rows = shapes.labels(scenes)
-    return {
-        "images": shapes.render(scenes),
-        "values": scenes.values,
-        "captions": shapes.captions(rows, streams),
-    }
-
-
-def make_digits(split: str, device: torch.device) -> dict[str, Any]:
-    """The real digits of a split: images uint8 (N, 3, 32, 32) and values int64 (N, 1)."""
-    from bench.worlds.digits import Digits
-
-    images, labels = Digits().arrays(split)
-    return {
-        "images": torch.from_numpy(images).to(device),
-        "values": torch.from_numpy(labels)[:, None].to(device),
-    }
-
-
-def world_heads(data: str) -> dict[str, tuple[str, ...]]:
-    return shapes.attribute_values(1) if data == "shapes" else {"digit": tuple("0123456789")}
-
-
-def make(data: str, split: str, device: torch.device) -> dict[str, Any]:
-    if data == "digits":
-        return make_digits("train" if split == "train" else "val", device)
-    return make_shapes(split, NUM_SHAPES if split == "train" else 4000, device)
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 to float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 for convolutions and products: several times as fast on recent CPUs and on GPUs."""
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-class Training(ABC):
-    """Modules and optimisers of one run; ``step(t)`` trains once, ``export`` gives the network to ship."""
-
-    architecture: str
-    figures: dict[str, float]
-
-    def __init__(self, seed: int, device: torch.device, total_steps: int):
-        torch.manual_seed(hash64("zoo", seed) % 2**31)
-        self.seed, self.device, self.total_steps = seed, device, total_steps
-        self.modules: dict[str, nn.Module] = {}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
-
-    def generator(self, t: int) -> torch.Generator:
-        return torch.Generator(self.device).manual_seed(hash64(self.seed, t) % 2**62)
-
-    def cosine(self, t: int, warm_up: int = 200) -> float:
-        """Learning-rate factor: linear warm-up, then cosine to zero."""
-        if t < warm_up:
-            return (t + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (t - warm_up) / max(1, self.total_steps - warm_up))))
-
-    def set_lr(self, name: str, lr: float) -> None:
-        for group in self.optimizers[name].param_groups:
-            group["lr"] = lr
-
-    # Steps after which the exported network is also kept as a snapshot, "NAME@STEP", for other recipes.
-    milestones: tuple[int, ...] = ()
-
-    def begin(self, snapshots: Path) -> None:  # noqa: B027 - most recipes need none
-        """Called once, before step 0, with the folder where other trainings leave snapshots."""
-
-    @abstractmethod
-    def step(self, t: int) -> dict[str, Tensor]: ...
-
-    @abstractmethod
-    def export(self) -> nn.Module: ...
-
-    def evaluate(self) -> dict[str, float]:
-        """Held-out figures for the card."""
-        return {}
+from bench.zoo.layered_recipe import LayeredGanTraining
+from bench.zoo.training import (
+    CLASS_HEADS,
+    NUM_CAPTIONED,
+    NUM_COMBINATIONS,
+    Training,
+    autocast,
+    make,
+    make_shapes,
+    to_unit,
+    update_ema,
+    world_heads,
+)  # fmt: skip
 
 
 class ClassifierTraining(Training):
@@ -323,65 +241,20 @@ class VaeTraining(Training):
         return generator_figures(self.export(), self.data, reference, bound=None)
 
 
-@torch.no_grad()
-def update_ema(ema: nn.Module, model: nn.Module, decay: float, t: int) -> None:
-    """Exponential moving average of parameters; buffers are copied."""
-    decay = min(decay, (1 + t) / (10 + t))
-    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - decay)
-    for own, other in zip(ema.buffers(), model.buffers()):
-        own.copy_(other)
-
-
-@torch.no_grad()
-def copy_weights(path: Path, model: networks.Generator) -> None:
-    """Copies a generator's weights; inputs that the file lacks (the class embedding's) start at zero."""
-    from bench.zoo.weights import read_model
-
-    if not path.exists():
-        name = path.stem.partition("@")[0]
-        raise BenchError(
-            f"this recipe starts from the snapshot '{path}', which is missing. "
-            f"Train '{name}' first: it leaves the snapshot when it passes that step."
-        )
-    other = read_model(path).state_dict()
-    for key, value in model.state_dict().items():
-        source = other.get(key)
-        if source is None:
-            continue
-        if source.shape == value.shape:
-            value.copy_(source)
-        else:
-            value.zero_()
-            value[:, : source.shape[1]] = source
-
-
 class GanTraining(Training):
     """Hinge loss, spectral norm, translation augmentation (DiffAugment, arXiv:2006.10738), EMA generator.
 
-    With ``classes`` the generator has a class embedding and the discriminator a projection. ``features``
-    names a classifier of the zoo whose frozen feature maps get critics of their own; it must be neither a
-    guide nor a judge. ``start_from`` names a snapshot whose weights the generator begins with; then the
-    critic trains alone for ``critic_first`` steps. From step ``steep_after`` on, the critics' logits are
-    multiplied by ``steepness``: under spectral norm alone the hinge stays almost linear. From step
-    ``sharp_after`` on, the generator is also paid, with weight ``sharpness``, for images whose attributes
-    that classifier reads with certainty and in equal shares (mutual information, as in CatGAN,
-    arXiv:1511.06390) and, where there are classes, reads as the class demands (AC-GAN, arXiv:1610.09585).
+    With ``classes`` the generator has a class embedding and the discriminator a projection.
     """
 
+    architecture = "generator"
+
     def __init__(
-        self, seed, device, total_steps, *, data: str, classes: bool, features: str | None = None,
-        network: Literal["convolutional", "layered"] = "convolutional",
-        z_dim: int = 64, channels: int = 24, batch_size: int = 64, lr: float = 4e-4,
-        cycles: tuple[int, ...] = (), start_from: str | None = None, critic_first: int = 0,
-        sharpness: float = 0.0, sharp_after: int = 0, steepness: float = 1.0, steep_after: int = 0,
+        self, seed, device, total_steps, *, data: str, classes: bool, z_dim: int = 64, channels: int = 24,
+        batch_size: int = 64, lr: float = 4e-4,
     ):  # fmt: skip
         super().__init__(seed, device, total_steps)
-        layered = network == "layered"
-        self.architecture = "layered-generator" if layered else "generator"
         self.data, self.batch_size, self.classes, self.lr = data, batch_size, classes, lr
-        # The learning rate falls to zero over the last quarter of each cycle, then starts anew.
-        self.cycles = (*(c for c in cycles if c < total_steps), total_steps)
-        self.milestones = self.cycles[:-1]
         self.train = make(data, "train", device)
         self.num_classes = 0
         if classes:
@@ -391,27 +264,9 @@ class GanTraining(Training):
             for column, size in zip(self.train["values"].unbind(1), sizes):
                 label = label * size + column
             self.train["label"] = label
-        self.features: networks.PlainClassifier | None = None
-        widths: tuple[int, ...] = ()
-        if features is not None:
-            from bench.zoo.weights import load_model
-
-            self.features = load_model(features, device).to(memory_format=torch.channels_last)
-            widths = tuple(x.shape[1] for x in self.features.maps(torch.zeros(1, 3, 32, 32, device=device)))
-        y_dim = 32 if classes else 0
-        model: Any = (
-            LayeredGenerator(y_dim, self.num_classes)
-            if layered
-            else networks.Generator(z_dim, y_dim, self.num_classes, channels)
-        )
-        model = model.to(device)
-        self.start_from = start_from
-        self.critic_first = critic_first
-        self.sharpness, self.sharp_after = sharpness, sharp_after
-        self.steepness, self.steep_after = steepness, steep_after
+        model = networks.Generator(z_dim, 32 if classes else 0, self.num_classes, channels).to(device)
         self.modules["generator"] = self.model = model
-        critic = networks.Discriminator(self.num_classes, feature_channels=widths)
-        self.modules["discriminator"] = self.critic = critic.to(device)
+        self.modules["discriminator"] = self.critic = networks.Discriminator(self.num_classes).to(device)
         self.modules["ema"] = self.ema = copy.deepcopy(model).requires_grad_(False)
         for module in self.modules.values():
             # A quarter faster on CPUs with bfloat16 units.
@@ -419,11 +274,6 @@ class GanTraining(Training):
         betas = (0.0, 0.99)
         self.optimizers["generator"] = torch.optim.Adam(model.parameters(), lr=lr, betas=betas)
         self.optimizers["discriminator"] = torch.optim.Adam(self.critic.parameters(), lr=lr, betas=betas)
-
-    def begin(self, snapshots: Path) -> None:
-        if self.start_from is not None:
-            copy_weights(snapshots / f"{self.start_from}.safetensors", self.model)
-            self.ema.load_state_dict(self.model.state_dict())
 
     def draw(self, num: int, g: torch.Generator, model: networks.Generator) -> tuple[Tensor, Tensor | None]:
         """Latents of the prior (normal clamped to [-2, 2], as TR0N uses) and class labels."""
@@ -433,61 +283,29 @@ class GanTraining(Training):
         label = torch.randint(self.num_classes, (num,), generator=g, device=self.device)
         return torch.cat([z, model.embedding(label)], dim=1), label
 
-    def criticise(self, images: Tensor, label: Tensor | None, maps: list[Tensor] | None = None) -> Tensor:
-        if maps is None:
-            maps = self.maps(images)
-        return self.critic(images, label, maps).float()
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        return [] if self.features is None else self.features.maps(images)
-
-    def vagueness(self, maps: list[Tensor], label: Tensor | None) -> Tensor:
-        """Minus the mutual information of image and attribute in nats, or the cross-entropy where the class
-        demands the attribute's value; the mean over attributes."""
-        assert self.features is not None, "sharpness needs features"
-        demanded: dict[str, Tensor] = {}
-        if label is not None:
-            first, second = list(world_heads(self.data).items())[:CLASS_HEADS]
-            demanded = {first[0]: label // len(second[1]), second[0]: label % len(second[1])}
-        terms = []
-        for name, logits in self.features.logits_of(maps[-1]).items():
-            p = logits.float().softmax(1)
-            if name in demanded:
-                terms.append(F.cross_entropy(logits.float(), demanded[name]))
-            else:
-                terms.append(torch.special.entr(p).sum(1).mean() - torch.special.entr(p.mean(0)).sum())
-        return torch.stack(terms).mean()
-
     def step(self, t: int) -> dict[str, Tensor]:
         g = self.generator(t)
-        start, end = next((a, b) for a, b in itertools.pairwise((0, *self.cycles)) if t < b)
-        lr = self.lr * min(1.0, 4 * (end - t) / (end - start)) * min(1.0, (t + 1) / 300)
+        # Constant after a warm-up, then to zero over the last quarter.
+        lr = self.lr * min(1.0, 4 * (self.total_steps - t) / self.total_steps) * min(1.0, (t + 1) / 300)
         self.set_lr("generator", lr)
         self.set_lr("discriminator", lr)
         index = torch.randint(len(self.train["images"]), (self.batch_size,), generator=g, device=self.device)
         real_label = self.train["label"][index] if self.classes else None
         real = shift(to_unit(self.train["images"][index]), g, 4).contiguous(memory_format=torch.channels_last)
         latent, label = self.draw(self.batch_size, g, self.model)
-        steepness = self.steepness if t >= self.steep_after else 1.0
         with autocast(self.device):
             fake = shift(self.model(latent), g, 4)
             labels = None if label is None or real_label is None else torch.cat([real_label, label])
-            both = self.criticise(torch.cat([real, fake.detach().to(real.dtype)]), labels)
-            real_out, fake_out = (steepness * both).chunk(2)
+            both = self.critic(torch.cat([real, fake.detach().to(real.dtype)]), labels).float()
+            real_out, fake_out = both.chunk(2)
         loss_d = (F.relu(1 - real_out) + F.relu(1 + fake_out)).mean()
         self.optimizers["discriminator"].zero_grad(set_to_none=True)
         loss_d.backward()
         self.optimizers["discriminator"].step()
-
-        if t < self.critic_first:
-            return {"d": loss_d.detach(), "real": real_out.mean().detach()}
         # The same fakes serve the generator's step: its graph is still at hand.
         self.critic.requires_grad_(False)
         with autocast(self.device):
-            maps = self.maps(fake)
-            loss_g = -steepness * self.criticise(fake, label, maps).mean()
-            if self.sharpness and t >= self.sharp_after:
-                loss_g = loss_g + self.sharpness * self.vagueness(maps, label)
+            loss_g = -self.critic(fake, label).float().mean()
         self.optimizers["generator"].zero_grad(set_to_none=True)
         loss_g.backward()
         self.optimizers["generator"].step()
@@ -541,14 +359,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "shapes-clip-guide": recipe(ClipTraining, 31, 1600, "CLIP that guides", network="resnet"),
     "shapes-clip-judge": recipe(ClipTraining, 32, 1400, "CLIP that judges", network="deep-resnet"),
     "shapes-gan": recipe(
-        GanTraining, 11, 12_000, "unconditional layered GAN on shapes",
-        data="shapes", classes=False, features=_FEATURES, network="layered", batch_size=32,
-        sharpness=0.3, sharp_after=3000,
+        LayeredGanTraining, 11, 15_500, "unconditional layered GAN on shapes",
+        data="shapes", classes=False, features=_FEATURES, stages=(5000, 13_000),
     ),
     "shapes-biggan": recipe(
-        GanTraining, 12, 16_000, "class-conditional GAN on shapes, latent z and class embedding y",
-        data="shapes", classes=True, features=_FEATURES, start_from="shapes-gan@12000", critic_first=400,
-        cycles=(8000,), sharpness=0.3, sharp_after=8000, steepness=8.0, steep_after=8000,
+        LayeredGanTraining, 12, 15_500, "class-conditional layered GAN on shapes, latent z and embedding y",
+        data="shapes", classes=True, features=_FEATURES, stages=(5000, 13_000),
     ),
     "digits-biggan": recipe(
         GanTraining, 15, 5000, "class-conditional GAN on digits, latent z and class embedding y",

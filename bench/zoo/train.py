@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError, nearest
-from bench.zoo.recipes import RECIPES, Training
+from bench.zoo.recipes import RECIPES
+from bench.zoo.training import Training
 from bench.zoo.weights import WEIGHTS_DIR, card, save_model
 
 
@@ -81,15 +82,10 @@ def train(
     training, recipe = build(name, torch.device(device), steps)
     checkpoint = checkpoint_dir / f"{name}.pt"
     start = load_checkpoint(training, checkpoint) if checkpoint.exists() else 0
-    if start == 0:
-        training.begin(checkpoint_dir)
     begin = saved = time.monotonic()
     for t in range(start, training.total_steps):
         losses = training.step(t)
         last = t + 1 == training.total_steps
-        if t + 1 in training.milestones:
-            snapshot = checkpoint_dir / f"{name}@{t + 1}.safetensors"
-            save_model(training.export(), training.architecture, snapshot)
         if (t + 1) % report_every and not last:
             continue
         if report is not None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.zoo import recipes
+from bench.zoo import training
 from bench.zoo.train import build, train
 from bench.zoo.weights import file_sha256
 
@@ -16,8 +16,8 @@ from bench.zoo.weights import file_sha256
 @pytest.fixture(autouse=True)
 def little_data(monkeypatch):
     """Recipes draw from a small part of their world, so that a test takes seconds."""
-    monkeypatch.setattr(recipes, "NUM_SHAPES", 200)
-    monkeypatch.setattr(recipes, "NUM_CAPTIONED", 200)
+    monkeypatch.setattr(training, "NUM_SHAPES", 200)
+    monkeypatch.setattr(training, "NUM_CAPTIONED", 200)
 
 
 def last_step_only(checkpoint_dir, name: str):

@@ -1,0 +1,88 @@
+"""How much of a run's wall-clock is the harness: all that is not a generator, auxiliary or metric at work.
+
+    python tests/benchmarks/overhead.py suites/quickstart.yaml
+
+Runs the suite in a fresh store and folder and prints seconds by what they went to. Gradients are the
+generator's and the auxiliary's; translator training is set-up work that the suite asks for. Everything else
+is overhead: noise, the sampler's own arithmetic, files, hashes, tables, imports, the report.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+BEGIN = time.perf_counter()
+SPENT: Counter[str] = Counter()
+_inside = 0
+
+
+def timed(name: str, function: Any) -> Any:
+    """The function, its seconds added to ``SPENT[name]`` where it is not called from another timed one."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        global _inside
+        begin = time.perf_counter()
+        _inside += 1
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _inside -= 1
+            if _inside == 0:
+                SPENT[name] += time.perf_counter() - begin
+
+    return call
+
+
+def instrument() -> None:
+    """Wraps what is not harness, where the assembly hands it out."""
+    import torch
+
+    from bench import workshop
+    from bench.assembly import Assembly
+    from bench.metrics import accuracy, clip_score, fid
+
+    torch.autograd.grad = timed("gradients", torch.autograd.grad)
+    for kind, methods in (
+        ("generator", ("decode",)), ("conditioner", ("embed", "encode", "energy")), ("judge", ("readout",))
+    ):  # fmt: skip
+        load = getattr(Assembly, kind)
+
+        def loaded(
+            self: Assembly, name: str, load: Any = load, kind: str = kind, methods: Any = methods
+        ) -> Any:
+            part = load(self, name)
+            for method in methods:
+                if method not in vars(part):
+                    setattr(part, method, timed(kind, getattr(part, method)))
+            return part
+
+        setattr(Assembly, kind, loaded)
+    workshop.train_translator = timed("translator training", workshop.train_translator)
+    workshop.Workshop._synthesize = timed("synthetic pairs", workshop.Workshop._synthesize)
+    for metric in (accuracy.ClassAccuracy, accuracy.AttributeAccuracy, clip_score.ClipScore, fid.Fid):
+        metric.compute = timed("metrics", metric.compute)
+
+
+def main(suite: str) -> None:
+    instrument()
+    from bench.cli import main as run
+
+    with tempfile.TemporaryDirectory() as folder:
+        code = run(["run", suite, "--out", str(Path(folder) / "run"), "--store", str(Path(folder) / "store")])
+    if code:
+        sys.exit(code)
+    total = time.perf_counter() - BEGIN
+    for name, seconds in SPENT.most_common():
+        print(f"{name:22s} {seconds:8.1f} s  {seconds / total:6.1%}")
+    rest = total - SPENT.total()
+    print(f"{'harness':22s} {rest:8.1f} s  {rest / total:6.1%}")
+    print(f"{'all':22s} {total:8.1f} s")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "suites/quickstart.yaml")
