@@ -190,14 +190,18 @@ def score(
 @app.command()
 def report(
     run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders or bundles.", show_default=False)
     ],
     out: Annotated[
         Path | None, typer.Option(help="Report folder. [default: <first run>/report]", show_default=False)
     ] = None,
 ) -> None:
     """Write tables, grids and plots of one or more runs."""
-    _report(run_dirs, out if out is not None else run_dirs[0] / "report")
+    from bench.bundle_read import opened, report_folder
+
+    with contextlib.ExitStack() as stack:
+        folders = [stack.enter_context(opened(path)) for path in run_dirs]
+        _report(folders, out if out is not None else report_folder(run_dirs[0]))
 
 
 @app.command()

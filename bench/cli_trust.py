@@ -12,7 +12,7 @@ from bench.cli_options import DeviceOption, SetOption, StoreOption, SuiteArgumen
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    for command in (certify,):
+    for command in (certify, verify, bundle):
         app.command()(command)
 
 
@@ -62,6 +62,74 @@ def certify(
     )
     if any(row[-1] != "certified" for row in rows):
         raise typer.Exit(1)
+
+
+def verify(
+    context: typer.Context,
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Run folder or bundle.", show_default=False)
+    ],
+    store: StoreOption = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Largest relative difference of a score computed again.")
+    ] = 1e-9,
+) -> None:
+    """Read every artifact of a run, compute keys and scores again, and say whether its records stand.
+
+    Draws nothing, changes nothing, needs no weights and no data. Exit code 1 where something does not stand.
+    A bundle is checked against its own store unless --store names another.
+    """
+    from bench.artifacts import open_store
+    from bench.bundle_read import STORE, opened, read_mark
+    from bench.cli_output import print_table
+    from bench.runner import default_store_url
+    from bench.verify import bundle_verdict
+    from bench.verify import verify as verify_run
+
+    with opened(results) as folder:
+        mark = read_mark(folder)
+        told = context.get_parameter_source("store")
+        if mark is not None and (told is None or told.name != "COMMANDLINE"):
+            store = str(folder / STORE)
+        verdicts = verify_run(
+            folder,
+            open_store(store or default_store_url()),
+            with_images=mark is None or mark["images"],
+            rel=tolerance,
+        )
+        if mark is not None:
+            verdicts.insert(0, bundle_verdict(folder, mark))
+    rows = [
+        [verdict.cell, ", ".join(verdict.stands), str(len(verdict.faults)), "; ".join(verdict.unchecked)]
+        for verdict in verdicts
+    ]
+    print_table(f"{results}", ["cell", "stands", "does not", "unchecked"], rows, right=["does not"])
+    faults = [
+        [verdict.cell, fault.where, fault.what, fault.expected, fault.found]
+        for verdict in verdicts
+        for fault in verdict.faults
+    ]
+    if faults:
+        print_table("does not stand", ["cell", "where", "what", "expected", "found"], faults)
+        raise typer.Exit(1)
+    typer.echo("every record stands")
+
+
+def bundle(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Run folder.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER_OR_TAR.GZ", help="Where to write the bundle.", show_default=False),
+    ],
+    store: StoreOption = None,
+    images: Annotated[bool, typer.Option("--images", help="Take images and latents along.")] = False,
+) -> None:
+    """Write what a run's tables come from, for others to compute them again without weights, data or GPU."""
+    from bench.artifacts import open_store
+    from bench.bundle import bundle as write_bundle
+    from bench.runner import default_store_url
+
+    typer.echo(str(write_bundle(results, out, open_store(store or default_store_url()), images=images)))
 
 
 _FIGURES = {

@@ -7,17 +7,20 @@ no weights, no data, no device.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from bench import identity
+from bench.assembly import Assembly
 from bench.conditions import Assignment
 from bench.errors import ResultError
 from bench.identity import Identity
-from bench.needs import Needs
+from bench.needs import Needs, reference_of
 from bench.plan import Cell
 from bench.spans import Span
 from bench.store import CellInfo, Record
@@ -103,6 +106,42 @@ def read_artifacts(record: Record) -> Artifacts:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise ResultError(f"artifacts.{where}: {first['msg']}") from error
+
+
+Known = tuple[str | None, Callable[[], Identity]]
+
+
+def expected_keys(assembly: Assembly, cell: Cell, named: Artifacts) -> dict[str, Known]:
+    """Of each artifact that a record names: the key there, and how to compute what it comes from.
+
+    Computing raises BenchError where weights or data are not at hand.
+    """
+    suite = assembly.suite
+    samples = partial(identity.samples, suite, cell)
+
+    def snapshots() -> Identity:
+        return identity.snapshots(samples(), cell.curve_steps)
+
+    def readout(of: Callable[[], Identity], judge: str) -> Identity:
+        return identity.readout(of(), suite.judges[judge])
+
+    keys: dict[str, Known] = {"samples": (named.samples.key, samples)}
+    if cell.translator is not None:
+        keys["translator"] = (named.translator, partial(identity.translator, suite, cell))
+        keys["pairs"] = (named.pairs, partial(identity.pairs, suite, cell))
+    if cell.curve_steps:
+        keys["snapshots"] = (named.snapshots, snapshots)
+    for judge in suite.judges.keys() & named.readouts.keys():
+        keys[f"readouts.{judge}"] = (named.readouts[judge], partial(readout, samples, judge))
+    for judge in suite.judges.keys() & named.snapshot_readouts.keys():
+        keys[f"snapshot_readouts.{judge}"] = (
+            named.snapshot_readouts[judge],
+            partial(readout, snapshots, judge),
+        )
+    for judge in suite.judges.keys() & named.references.keys():
+        reference = partial(reference_of, assembly, cell.data, judge)
+        keys[f"references.{judge}"] = (named.references[judge].key, reference)
+    return keys
 
 
 def recorded_needs(suite: Suite, cell: Cell, named: Artifacts, assignment: Assignment) -> Needs:

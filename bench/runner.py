@@ -28,7 +28,7 @@ from bench.needs import Needs, Part
 from bench.plan import Cell, plan
 from bench.provenance import environment, git_state, utc_now
 from bench.recorded import artifacts_of, cell_info
-from bench.scoring import Scorer, check_failures, read_drawn, samples_table, score_seconds
+from bench.scoring import Scorer, check_failures, read_drawn, samples_table, with_score_seconds
 from bench.store import Record, RunStore
 from bench.suite import Suite, suite_from_plain
 from bench.workshop import STAGES, Workshop
@@ -286,8 +286,7 @@ class _Attempt:
         """The complete record of a cell; writes its images, latents and table as well."""
         drawn = read_drawn(self.store, own)
         check_failures(own, drawn, self.suite.samples.max_failed_share)
-        phases = {**drawn.timing.phase_s, "score": score_seconds(self.store, own)}
-        drawn = replace(drawn, timing=replace(drawn.timing, phase_s=phases))
+        drawn = with_score_seconds(self.store, own, drawn)
         scored = self.scorer.score(own, drawn)
         table = samples_table(own, drawn)
         for column, values in scored.columns.items():

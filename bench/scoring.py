@@ -318,8 +318,13 @@ class _Evidence:
         return column
 
 
-def score_seconds(store: ArtifactStore, own: Needs) -> float:
-    """Seconds that judges took for a cell's final images."""
+def with_score_seconds(store: ArtifactStore, own: Needs, drawn: Drawn) -> Drawn:
+    """The samples with the seconds in their timing that judges took for their images."""
+    phases = {**drawn.timing.phase_s, "score": _score_seconds(store, own)}
+    return replace(drawn, timing=replace(drawn.timing, phase_s=phases))
+
+
+def _score_seconds(store: ArtifactStore, own: Needs) -> float:
     total = 0.0
     for item in own.readouts.values():
         for span in own.spans:

@@ -148,6 +148,8 @@ class RunStore:
         self.run_dir = Path(run_dir)
 
     def cell_dir(self, cell_id: str) -> Path:
+        if Path(cell_id).name != cell_id or cell_id == "..":  # a run may come from others
+            raise ResultError(f"{self.run_dir}: {cell_id!r} is no id of a cell. Fetch the run anew.")
         return self.run_dir / "cells" / cell_id
 
     def sweep(self) -> list[Path]:

@@ -21,6 +21,8 @@ def sample_grid(store: RunStore, records: Sequence[Record], path: Path, title: s
     """A PNG with up to ten conditions and up to three replicates per sampler; [] where no images are left."""
     columns = []
     for record in records:
+        if not store.num_images(record.cell.id):  # a bundle may have left them out
+            continue
         try:
             columns.append((record, store.read_samples(record.cell.id)))
         except BenchError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import ResultError
+from bench.keys import slug
 from bench.report.figures import frontier, steps
 from bench.report.grids import sample_grid
 from bench.report.tables import Group, escape, groups, markdown_table, phase_table, scores_table
@@ -66,7 +68,8 @@ def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[P
         lines += [_judges(group), f"All scores: [{csv.name}]({link(csv)})", ""]
         for generator in dict.fromkeys(record.cell.generator for record in group.records):
             own = [r for r in group.records if r.cell.generator == generator and r.status == "ok"]
-            path = folder / f"grid-{group.slug}-{generator}.png"
+            name = generator if re.fullmatch(r"[\w-]+", generator) else slug(generator)
+            path = folder / f"grid-{group.slug}-{name}.png"
             title = f"{generator} on {group.data}, {group.kind} conditions"
             for picture in sample_grid(store, own, path, title):
                 files.append(picture)
