@@ -30,12 +30,19 @@ def silent(task: str, done: int, total: int) -> None:
 
 
 class Assembly:
-    """The loaded parts of one suite on one device."""
+    """The loaded parts of one suite on one device. ``asked`` is the device as the user named it ("auto"),
+    by which a worker elsewhere chooses its own."""
 
     def __init__(
-        self, suite: Suite, device: torch.device, cache_dir: Path | None = None, progress: Progress = silent
+        self,
+        suite: Suite,
+        device: torch.device,
+        cache_dir: Path | None = None,
+        progress: Progress = silent,
+        asked: str | None = None,
     ):
         self.suite, self.device, self.progress = suite, device, progress
+        self.asked = str(device) if asked is None else asked
         self.cache_dir = default_cache_dir() if cache_dir is None else cache_dir
         self._loaded: dict[tuple[str, ...], Any] = {}
 

@@ -13,7 +13,7 @@ from bench.workshop import Task, Workshop
 class Outcome:
     """How a task ended: ``made`` is False where the artifact was there already; ``error`` is what stopped it.
 
-    ``worker`` names the process that did it.
+    ``worker`` names the process that did it, ``lost`` those that died at it before.
     """
 
     task: Task
@@ -21,6 +21,7 @@ class Outcome:
     seconds: float = 0.0
     worker: str = ""
     error: Exception | None = None
+    lost: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
