@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.differences import Fault
+from bench.differences import Fault, Verdict
 from bench.errors import ResultError
+from bench.store import RunStore
+from bench.suite import suite_from_plain
 
 MARK = "bundle.json"
 STORE = "store"
@@ -84,6 +86,20 @@ def file_faults(folder: Path, mark: dict[str, Any]) -> Iterator[Fault]:
             yield Fault(path, "file", "there", "missing")
         elif (found := _sha256(file)) != expected:
             yield Fault(path, "sha256", expected, found)
+
+
+def bundle_verdict(folder: Path, mark: dict[str, Any]) -> Verdict:
+    """On the files of a bundle, by the list of their sums, and on its suite.yaml."""
+    told = Verdict("bundle")
+    told.check(f"{len(mark['files'])} files", file_faults(folder, mark))
+
+    def suite_faults() -> Iterator[Fault]:
+        suite = suite_from_plain(RunStore(folder).read_run()["suite"], "run.json")
+        if (folder / "suite.yaml").read_text(encoding="utf-8") != suite.to_yaml():
+            yield Fault("suite.yaml", "suite", "the one of run.json", "another")
+
+    told.check("suite", suite_faults())
+    return told
 
 
 def _sha256(path: Path) -> str:

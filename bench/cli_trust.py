@@ -80,10 +80,9 @@ def verify(
     A bundle is checked against its own store unless --store names another.
     """
     from bench.artifacts import open_store
-    from bench.bundle_read import STORE, opened, read_mark
+    from bench.bundle_read import STORE, bundle_verdict, opened, read_mark
     from bench.cli_output import print_table
     from bench.runner import default_store_url
-    from bench.verify import bundle_verdict
     from bench.verify import verify as verify_run
 
     with opened(results) as folder:

@@ -1,15 +1,16 @@
-"""Where two pieces of plain data differ, in words."""
+"""What a check found: verdicts and faults, and where two pieces of plain data differ, in words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bench.errors import BenchError
 from bench.store import finite
 from bench.types import Score
 
@@ -24,6 +25,32 @@ class Fault:
     what: str
     expected: str
     found: str
+
+
+@dataclass
+class Verdict:
+    """On one cell (or the run): what stands, what does not, what could not be checked and why."""
+
+    cell: str
+    stands: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    def check(self, name: str, faults: Iterator[Fault]) -> bool:
+        """Notes ``name`` as standing, or the faults; an error within is one too. Whether it stands."""
+        before = len(self.faults)
+        try:
+            self.faults += faults
+        except Exception as error:  # what a record or artifact holds may break whoever reads it
+            self.faults.append(Fault(name, "cannot be checked", "sound", described(error)))
+        if len(self.faults) == before:
+            self.stands.append(name)
+        return len(self.faults) == before
+
+
+def described(error: Exception) -> str:
+    """An error in words, with its type where the message alone may not say enough."""
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
 
 
 def close(expected: Any, found: Any, rel: float) -> bool:
@@ -108,3 +135,14 @@ def table_faults(where: str, expected: pd.DataFrame, found: pd.DataFrame, rel: f
 
 def _same(a: Any, b: Any) -> bool:
     return a == b or (pd.isna(a) and pd.isna(b))
+
+
+def plain_faults(where: str, what: str, expected: Any, found: Any, rel: float = 0.0) -> Iterator[Fault]:
+    """Leaves of plain data (or of dataclasses) that differ."""
+
+    def plain(value: Any) -> Any:
+        return finite(asdict(value) if hasattr(value, "__dataclass_fields__") else value)
+
+    for path, wanted, got in differences(plain(expected), plain(found), rel):
+        dot = "" if not path or path.startswith("[") else "."
+        yield Fault(where, f"{what}{dot}{path}", wanted, got)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,18 @@ import torch
 from bench import identity, payload
 from bench.artifacts import ArtifactStore, MissingArtifact
 from bench.assembly import Assembly
-from bench.bundle_read import file_faults
 from bench.certify import certificate_place
 from bench.conditions import Assignment
-from bench.differences import Fault, differences, score_faults, shown, table_faults
+from bench.differences import (
+    Fault,
+    Verdict,
+    described,
+    differences,
+    plain_faults,
+    score_faults,
+    shown,
+    table_faults,
+)
 from bench.errors import ArtifactError, BenchError, ResultError
 from bench.needs import NETWORK, Needs, Part
 from bench.plan import Cell, plan
@@ -36,36 +43,11 @@ from bench.recorded import (
     table_assignment,
 )
 from bench.scoring import RESULT, Drawn, Scored, Scorer, read_drawn, samples_table, with_score_seconds
-from bench.store import Record, RunStore, finite
+from bench.store import Record, RunStore
 from bench.streams import hash64
 from bench.suite import Suite, suite_from_plain
 
 RELATIVE = 1e-9
-
-
-@dataclass
-class Verdict:
-    """On one cell (or the run): what stands, what does not, what could not be checked and why."""
-
-    cell: str
-    stands: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.faults
-
-    def check(self, name: str, faults: Iterator[Fault]) -> bool:
-        """Notes ``name`` as standing, or the faults; a BenchError within is one too. Whether it stands."""
-        before = len(self.faults)
-        try:
-            self.faults += faults
-        except Exception as error:  # what a record or artifact holds may break whoever reads it
-            self.faults.append(Fault(name, "cannot be checked", "sound", _told(error)))
-        if len(self.faults) == before:
-            self.stands.append(name)
-        return len(self.faults) == before
 
 
 def verify(
@@ -86,24 +68,6 @@ def verify(
     return [whole, *(checker.verdict(cell) for cell in cells)]
 
 
-def bundle_verdict(folder: Path, mark: dict[str, Any]) -> Verdict:
-    """On the files of a bundle, by the list of their sums, and on its suite.yaml."""
-    told = Verdict("bundle")
-    told.check(f"{len(mark['files'])} files", file_faults(folder, mark))
-
-    def suite_faults() -> Iterator[Fault]:
-        suite = suite_from_plain(RunStore(folder).read_run()["suite"], "run.json")
-        if (folder / "suite.yaml").read_text(encoding="utf-8") != suite.to_yaml():
-            yield Fault("suite.yaml", "suite", "the one of run.json", "another")
-
-    told.check("suite", suite_faults())
-    return told
-
-
-def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-
-
 def _list_faults(expected: list[str], found: Any) -> Iterator[Fault]:
     for path, wanted, got in differences(expected, found, 0.0):
         yield Fault("run.json", f"cells{path}", wanted, got)
@@ -121,12 +85,12 @@ class _Checker:
         try:
             self._check(told, cell)
         except Exception as error:
-            told.faults.append(Fault("cell", "cannot be checked", "sound", _told(error)))
+            told.faults.append(Fault("cell", "cannot be checked", "sound", described(error)))
         return told
 
     def _check(self, told: Verdict, cell: Cell) -> None:
         record = self.results.read_record(cell.id)
-        told.check("cell", _plain_faults("record.json", "cell", cell_info(cell), record.cell))
+        told.check("cell", plain_faults("record.json", "cell", cell_info(cell), record.cell))
         if record.cell.id != cell.id:
             return  # another cell's record: nothing in it is of this one
         if record.status == "failed":
@@ -266,7 +230,7 @@ class _Checker:
         else:
             stored = payload.unpack(self.store.read(*place))[1]
             if stored.get("created_utc") == found.get("created_utc"):
-                told.check("certificate", _plain_faults("record.json", "certificate", stored, dict(found)))
+                told.check("certificate", plain_faults("record.json", "certificate", stored, dict(found)))
             else:
                 told.unchecked.append("certificate: the store holds one made at another time")
 
@@ -285,7 +249,7 @@ class _Checker:
         if scored.curve or record.curve:
             curve = score_faults("record.json", "curve", scored.curve, record.curve, self.rel)
             told.check(f"{len(scored.curve)} points of curves", curve)
-        keys = _plain_faults("record.json", "key of scores", scored.keys, dict(named.scores))
+        keys = plain_faults("record.json", "key of scores", scored.keys, dict(named.scores))
         if told.check("keys of scores", keys):
             told.check("stored scores", self._stored_score_faults(own, drawn, scored))
         if table is not None:
@@ -301,7 +265,7 @@ class _Checker:
             ("hardware", drawn.hardware),
             ("tiles", drawn.tiles),
         ):
-            yield from _plain_faults("record.json", name, expected, getattr(record, name), self.rel)
+            yield from plain_faults("record.json", name, expected, getattr(record, name), self.rel)
 
     def _stored_score_faults(self, own: Needs, drawn: Drawn, scored: Scored) -> Iterator[Fault]:
         stored = Scorer(self.suite, self.store).score(own, drawn)
@@ -338,12 +302,3 @@ class _Checker:
                 k += 1
         if self.results.num_images(own.cell.id) > k:
             yield Fault("images", "files", str(k), str(self.results.num_images(own.cell.id)))
-
-
-def _plain_faults(where: str, what: str, expected: Any, found: Any, rel: float = 0.0) -> Iterator[Fault]:
-    def plain(value: Any) -> Any:
-        return finite(asdict(value) if hasattr(value, "__dataclass_fields__") else value)
-
-    for path, wanted, got in differences(plain(expected), plain(found), rel):
-        dot = "" if not path or path.startswith("[") else "."
-        yield Fault(where, f"{what}{dot}{path}", wanted, got)

@@ -17,9 +17,10 @@ from support import FinishedRun
 from bench import payload
 from bench.artifacts import open_store
 from bench.cli import main
+from bench.differences import Verdict
 from bench.errors import ArtifactError
 from bench.store import Record, RunStore
-from bench.verify import Verdict, verify
+from bench.verify import verify
 
 
 @pytest.fixture
