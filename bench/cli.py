@@ -74,16 +74,27 @@ def plan(
     suite: SuiteArgument,
     overrides: SetOption = None,
     store: StoreOption = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Predict wall-clock, storage and traffic on this many workers.")
+    ] = None,
+    pilot: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN", help="Run folder of the pilot that --gpus goes by; auto: the store alone."
+        ),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a suite's cells and artifacts, what of them is cached, and estimated work; loads no weights.
 
     Weight files and data are hashed; a world that is rendered is rendered first, where it is not yet.
     """
-    from bench.cli_listing import print_plan
+    from bench.cli_listing import print_plan, print_prediction
     from bench.plan import plan as make_plan
     from bench.suite import load_suite
 
+    if gpus is None and pilot != "auto":
+        raise BenchError("--pilot goes with --gpus.")
     checked = load_suite(suite, overrides or ())
     the_plan = make_plan(checked)  # a mistake in the suite shows before anything is looked up
     import torch
@@ -93,13 +104,19 @@ def plan(
     from bench.runner import default_store_url
     from bench.survey import survey
 
-    content = survey(
-        Assembly(checked, torch.device("cpu")), the_plan, open_store(store or default_store_url())
-    )
+    assembly, opened = Assembly(checked, torch.device("cpu")), open_store(store or default_store_url())
+    found = survey(assembly, the_plan, opened)
+    prediction = None
+    if gpus is not None:
+        from bench.cost import predict
+
+        prediction = predict(assembly, the_plan, found, opened, gpus, pilot, overrides or ())
     if as_json:
-        _print_json(content.to_plain())
-    else:
-        print_plan(content)
+        _print_json(found.to_plain() | ({"cost": prediction.to_plain()} if prediction else {}))
+        return
+    print_plan(found)
+    if prediction is not None:
+        print_prediction(prediction)
 
 
 @app.command()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bench.cli_output import print_table, quantity
+from bench.cli_output import duration, print_table, quantity, size
 from bench.components import TABLES, component_class, summary
+from bench.cost import Prediction
 from bench.errors import BenchError, nearest
 from bench.suite.blocks import field_names
 from bench.survey import SHARED, Survey
@@ -99,6 +100,43 @@ def print_plan(survey: Survey) -> None:
         [[key, quantity(value), quantity(to_do.get(key, 0))] for key, value in survey.work.items()],
         right=["number", "to do"],
     )
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """Wall-clock by stage, storage by kind, traffic, and what is not known."""
+    whole, remaining = prediction.whole, prediction.remaining
+    if prediction.measured:
+        columns = ["", "from nothing", "still to do"]
+        rows = [
+            [stage, duration(whole.wall_s[stage]), duration(remaining.wall_s[stage])]
+            for stage in whole.wall_s
+        ]
+        rows.append(["in all", duration(whole.total_s), duration(remaining.total_s)])
+        rows.append(["worker time", duration(whole.work_s), duration(remaining.work_s)])
+        device = ", ".join(prediction.hardware)
+        print_table(f"wall-clock on {whole.workers} x {device}", columns, rows, right=columns[1:])
+        kinds = list(dict.fromkeys([*whole.stored, *remaining.stored]))
+        sizes = [
+            [kind, size(whole.stored.get(kind, 0)), size(remaining.stored.get(kind, 0))] for kind in kinds
+        ]
+        sizes.append(["in all", size(sum(whole.stored.values())), size(sum(remaining.stored.values()))])
+        sizes.append(["run folder", size(whole.run_folder), size(remaining.run_folder)])
+        print_table("storage", columns, sizes, right=columns[1:])
+        traffic = [
+            ["each worker reads", size(whole.worker_read), size(remaining.worker_read)],
+            ["each worker writes", size(whole.worker_written), size(remaining.worker_written)],
+            ["the driver reads", size(whole.driver_read), size(remaining.driver_read)],
+        ]
+        place = "over the network" if prediction.is_remote else "the store is a folder: no network"
+        print_table(f"traffic with the store ({place})", columns, traffic, right=columns[1:])
+    if prediction.unmeasured:
+        rows = [[cell, why] for cell, why in prediction.unmeasured.items()]
+        print_table("cells without a pilot, not counted above", ["cell", "why"], rows)
+    if prediction.unmeasured or not prediction.has_journal:
+        why = "measures them" if prediction.unmeasured else "measures references and the driver's work too"
+        print_table(
+            f"this {why}; then give --pilot its --out folder", ["command"], [[prediction.pilot_command]]
+        )
 
 
 _WORK = {

@@ -47,6 +47,22 @@ def quantity(value: int) -> str:
     return str(value)
 
 
+def size(num: float) -> str:
+    """``12 B``, ``3.4 KiB``, ``5.6 MiB``, ``7.8 TiB``."""
+    for scale, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if num >= scale:
+            return f"{num / scale:.1f} {unit}"
+    return f"{num:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """``4.2 s``, ``3.5 min``, ``6.7 h``."""
+    for scale, unit in ((3600, "h"), (60, "min")):
+        if seconds >= scale:
+            return f"{seconds / scale:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 @contextmanager
 def progress_bars() -> Iterator[ReportProgress]:
     """A function ``(task, done, total)`` that draws one bar per task on standard error.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.artifacts import ArtifactStore
-from bench.cli_output import print_table
+from bench.cli_output import print_table, size
 from bench.errors import ArtifactError, BenchError
 from bench.identity import VERSIONS
 from bench.keys import canonical_json
@@ -228,9 +228,9 @@ def print_explanation(found: Explanation) -> None:
     """Inputs and parts as tables."""
     rows = [[path, _text(value)] for path, value in found.made_from.items()]
     print_table(f"{found.kind} {found.key}", ["made from", "value"], rows)
-    parts = [[part.kind, part.name, part.problem or _size(part.bytes or 0)] for part in found.parts]
+    parts = [[part.kind, part.name, part.problem or size(part.bytes or 0)] for part in found.parts]
     total = sum(part.bytes or 0 for part in found.parts)
-    print_table(f"{len(parts)} parts, {_size(total)}", ["kind", "part", "size"], parts, right=["size"])
+    print_table(f"{len(parts)} parts, {size(total)}", ["kind", "part", "size"], parts, right=["size"])
 
 
 def print_comparison(old: str, new: str, differences: list[Difference]) -> None:
@@ -242,11 +242,3 @@ def print_comparison(old: str, new: str, differences: list[Difference]) -> None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else canonical_json(value)
-
-
-def _size(num: int) -> str:
-    """``12 B``, ``3.4 KiB``, ``5.6 MiB``."""
-    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if num >= size:
-            return f"{num / size:.1f} {unit}"
-    return f"{num} B"

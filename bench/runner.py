@@ -7,9 +7,10 @@ so a run that was interrupted goes on where it stopped, and a run that is finish
 from __future__ import annotations
 
 import contextlib
+import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def run(
         store.sweep()
         results.sweep()
         attempt.make(the_plan.cells)
-        ok = attempt.record(the_plan.cells)
+        with attempt.timed("recording"):
+            ok = attempt.record(the_plan.cells)
     except BaseException as error:
         with contextlib.suppress(ResultError):  # a full disk takes no more lines
             journal.write("interrupted", reason=f"{type(error).__name__}: {error}"[:500])
@@ -111,7 +113,10 @@ def run(
     finally:
         engine.close()
     summary = RunSummary(out, sum(ok), len(ok) - sum(ok), attempt.counts())
-    journal.write("finished", ok=summary.num_ok, failed=summary.num_failed, made=dict(summary.made))
+    seconds = {name: round(value, 3) for name, value in attempt.seconds.items()}
+    journal.write(
+        "finished", ok=summary.num_ok, failed=summary.num_failed, made=dict(summary.made), seconds=seconds
+    )
     return summary
 
 
@@ -156,7 +161,15 @@ class _Attempt:
         self.progress = workshop.assembly.progress
         self.scorer = Scorer(suite, self.store)
         self.failed: dict[str, Exception] = {}
+        self.seconds: dict[str, float] = {}
         self.records = 0
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds what the block takes to ``seconds``."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
     def counts(self) -> Counter[str]:
         return self.workshop.made + Counter(metrics=self.scorer.computed, records=self.records)
@@ -169,7 +182,8 @@ class _Attempt:
         for k, cell in enumerate(cells):
             self.progress("checking artifacts", k, len(cells))
             try:
-                missing[cell.id] = self._missing(self.workshop.needs(cell.id, again=True))
+                with self.timed("checking"):
+                    missing[cell.id] = self._missing(self.workshop.needs(cell.id, again=True))
             except (ArtifactError, ResultError):
                 raise
             except Exception as error:
@@ -287,7 +301,8 @@ class _Attempt:
         drawn = read_drawn(self.store, own)
         check_failures(own, drawn, self.suite.samples.max_failed_share)
         drawn = with_score_seconds(self.store, own, drawn)
-        scored = self.scorer.score(own, drawn)
+        with self.timed("metrics"):
+            scored = self.scorer.score(own, drawn)
         table = samples_table(own, drawn)
         for column, values in scored.columns.items():
             table[column] = values

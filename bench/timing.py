@@ -35,9 +35,11 @@ class PhaseTimer:
         self.phase_s: dict[str, float] = {}
         self.batch_s: list[float] = []
         self.batch_n: list[int] = []
+        self.began = time.perf_counter()
 
     def start(self) -> None:
         """Forgets all measured so far (a warm-up) and resets the device's peak memory."""
+        self.began = time.perf_counter()
         self.phase_s.clear()
         self.batch_s.clear()
         self.batch_n.clear()

@@ -261,19 +261,28 @@ class Workshop:
             curve = self._read_or_none(curve_part) if curve_part and own.has_curve(span) else ({}, {})
             if final is not None and curve is not None:
                 return payload.decode_pngs(final[0]), _decode_snapshots(curve[0])
+        begin = time.perf_counter()
         drawn, energies, timer, counts, tile = self._draw(own, span)
+        seconds = {"setup": timer.began - begin, "draw": time.perf_counter() - timer.began}
+        begin = time.perf_counter()
         images = to_uint8(drawn.images).cpu().numpy()
         snapshots = {str(t): to_uint8(x).cpu().numpy() for t, x in sorted(drawn.snapshots.items())}
         timing = timer.timing(num_samples=len(span), batch_size=tile, evaluations=counts)
+        made: list[tuple[Part, Identity, bytes]] = []
         if curve_part is not None and own.snapshots is not None and own.has_curve(span):
             arrays = {
                 f"{step}/{name}": values
                 for step, stack in snapshots.items()
                 for name, values in payload.encode_pngs(stack).items()
             }
-            self._write(curve_part, own.snapshots, payload.pack(arrays))
+            made.append((curve_part, own.snapshots, payload.pack(arrays)))
         part = Part("images", own.samples.key, span.name)
-        self._write(part, own.samples, payload.pack(payload.encode_pngs(images)))
+        made.append((part, own.samples, payload.pack(payload.encode_pngs(images))))
+        seconds["encode"] = time.perf_counter() - begin
+        begin = time.perf_counter()
+        for content in made:
+            self._write(*content)
+        seconds["write"] = time.perf_counter() - begin
         table = {
             "latents": drawn.latents.cpu().numpy(),
             "energy": energies.numpy(),
@@ -284,6 +293,7 @@ class Workshop:
             "timing": vars(timing),
             "hardware": hardware(self.assembly.device),
             "setup_s": translator.setup_s if translator is not None else {},
+            "seconds": seconds,  # wall-clock of this span, by which other spans' can be predicted
         }
         self._write(Part("samples", *part.place[1:]), own.samples, payload.pack(table, meta))
         return images, snapshots
