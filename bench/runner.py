@@ -104,8 +104,7 @@ def run(
         store.sweep()
         results.sweep()
         attempt.make(the_plan.cells)
-        with attempt.timed("recording"):
-            ok = attempt.record(the_plan.cells)
+        ok = attempt.record(the_plan.cells)
     except BaseException as error:
         with contextlib.suppress(ResultError):  # a full disk takes no more lines
             journal.write("interrupted", reason=f"{type(error).__name__}: {error}"[:500])
@@ -113,7 +112,7 @@ def run(
     finally:
         engine.close()
     summary = RunSummary(out, sum(ok), len(ok) - sum(ok), attempt.counts())
-    seconds = {name: round(value, 3) for name, value in attempt.seconds.items()}
+    seconds = {name: [round(value, 3) for value in each] for name, each in attempt.seconds.items()}
     journal.write(
         "finished", ok=summary.num_ok, failed=summary.num_failed, made=dict(summary.made), seconds=seconds
     )
@@ -161,15 +160,15 @@ class _Attempt:
         self.progress = workshop.assembly.progress
         self.scorer = Scorer(suite, self.store)
         self.failed: dict[str, Exception] = {}
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, list[float]] = {}
         self.records = 0
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Adds what the block takes to ``seconds``."""
+        """Appends what the block takes to ``seconds``, which has a list of each name: one value per cell."""
         begin = time.perf_counter()
         yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+        self.seconds.setdefault(name, []).append(time.perf_counter() - begin)
 
     def counts(self) -> Counter[str]:
         return self.workshop.made + Counter(metrics=self.scorer.computed, records=self.records)
@@ -258,7 +257,8 @@ class _Attempt:
         ok = []
         for k, cell in enumerate(cells):
             self.progress("scoring", k, len(cells))
-            ok.append(self._record(cell))
+            with self.timed("recording"):
+                ok.append(self._record(cell))
         self.progress("scoring", len(cells), len(cells))
         return ok
 

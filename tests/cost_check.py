@@ -74,7 +74,7 @@ def actual_stages(run: Path, wall_s: float) -> dict[str, float]:
             kind = event["task"].split("/")[0]
             stages[kind if kind in stages else "samples"] += event["seconds"]
         if event["event"] == "finished":
-            stages |= {name: event["seconds"][name] for name in ("checking", "recording")}
+            stages |= {name: sum(event["seconds"][name]) for name in ("checking", "recording")}
     return stages | {"other": wall_s - sum(stages.values())}
 
 

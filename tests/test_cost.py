@@ -167,6 +167,7 @@ def made_up(found: Survey) -> Rates:
         checking_s=0.5,
         metric_s=0.001,
         record_s=0.01,
+        first_s=2.0,
         has_journal=True,
     )
 
@@ -202,7 +203,7 @@ def test_the_known_driver(tmp_path):
     steps = [len(cell.curve_steps) for cell in found.plan.cells]
     assert steps == [1, 2, 2]  # the prior has no step 2
     rows = [33 + count * 26 for count in steps]  # 20 real images, a curve of 6
-    assert driver.recording_s == pytest.approx(3 * 13 * 0.01 + 0.001 * sum(rows))
+    assert driver.recording_s == pytest.approx(2 + 3 * 13 * 0.01 + 0.001 * sum(rows))
     assert driver.run_folder == 3 * 13 * 53
     assert driver.read == 3 * 13 * 53 + sum((13 + 8 * count) * 7 + 20 * 12 for count in steps)
     assert driver.checking_s == 0.5
@@ -289,14 +290,17 @@ def test_the_journal_adds_references_tasks_and_the_driver(pilot, tmp_path):
         if event["event"] == "made":
             event["seconds"] = {"reference": 2.0, "translator": 5.0}.get(event["task"].split("/")[0], 9.0)
         if event["event"] == "finished":
-            event["seconds"] = {"checking": 0.75, "metrics": 3.0, "recording": 4.2}
+            event["seconds"] = {
+                "checking": [0.25, 0.25, 0.25], "metrics": [5.0, 1.0, 1.0], "recording": [8.0, 1.4, 1.4]
+            }  # fmt: skip
     (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     rates = measure(found, suite, open_store(str(pilot / "store")), folder)
     assert set(rates.reference_s.values()) == {0.5}  # five tasks of four images
     assert set(rates.training_s.values()) == {5.0}
     assert set(rates.pair_s.values()) == {0.09}
     assert rates.checking_s == 0.75
-    assert rates.record_s == pytest.approx(1.2 / 12)
+    assert rates.record_s == pytest.approx(0.4 / 4)
+    assert rates.first_s == pytest.approx(6.6)  # what the first cell took more than the others
     # each cell: 4 samples and 20 real images, then as many at each of its points of the curve
     assert rates.metric_s == pytest.approx(3.0 / (24 * (2 + 3 + 3)))
     assert all(8 < cell.span_s <= 9 for cell in rates.cells.values())
