@@ -33,10 +33,10 @@ from bench.certify import certificate_place
 from bench.errors import ResultError
 from bench.needs import Needs, Part
 from bench.plan import plan
-from bench.recorded import Artifacts, read_artifacts, recorded_needs, table_assignment
+from bench.recorded import Artifacts, read_artifacts, read_suite, recorded_needs, table_assignment
 from bench.scoring import RESULT
 from bench.store import Record, RunStore, atomic_path, to_json
-from bench.suite import Suite, suite_from_plain
+from bench.suite import Suite
 
 README = """\
 Results of the suite '{name}', run by tr0n-bench {version} (revision {revision}).
@@ -62,7 +62,7 @@ def bundle(run_dir: Path, out: Path, store: ArtifactStore, *, images: bool = Fal
         raise ResultError(f"'{out}' is there already. Remove it or name another place for the bundle.")
     results = RunStore(run_dir)
     content = results.read_run()
-    suite = suite_from_plain(content["suite"], str(run_dir / "run.json"))
+    suite = read_suite(results)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=out.parent) as temporary:
         folder = Path(temporary) / suite.name

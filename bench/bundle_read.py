@@ -13,7 +13,6 @@ from typing import Any
 from bench.differences import Fault, Verdict
 from bench.errors import ResultError
 from bench.store import RunStore
-from bench.suite import suite_from_plain
 
 MARK = "bundle.json"
 STORE = "store"
@@ -94,7 +93,9 @@ def bundle_verdict(folder: Path, mark: dict[str, Any]) -> Verdict:
     told.check(f"{len(mark['files'])} files", file_faults(folder, mark))
 
     def suite_faults() -> Iterator[Fault]:
-        suite = suite_from_plain(RunStore(folder).read_run()["suite"], "run.json")
+        from bench.recorded import read_suite  # takes torch along, which a report does without
+
+        suite = read_suite(RunStore(folder))
         if (folder / "suite.yaml").read_text(encoding="utf-8") != suite.to_yaml():
             yield Fault("suite.yaml", "suite", "the one of run.json", "another")
 

@@ -73,6 +73,9 @@ def verify(
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="Largest relative difference of a score computed again.")
     ] = 1e-9,
+    python: Annotated[
+        bool, typer.Option("--python", help="Allow a suite that names code of its own, which is run then.")
+    ] = False,
 ) -> None:
     """Read every artifact of a run, compute keys and scores again, and say whether its records stand.
 
@@ -95,6 +98,7 @@ def verify(
             open_store(store or default_store_url()),
             with_images=mark is None or mark["images"],
             rel=tolerance,
+            python=python,
         )
         if mark is not None:
             verdicts.insert(0, bundle_verdict(folder, mark))

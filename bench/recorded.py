@@ -17,14 +17,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench import identity
 from bench.assembly import Assembly
+from bench.components import TABLES
 from bench.conditions import Assignment
 from bench.errors import ResultError
 from bench.identity import Identity
 from bench.needs import Needs, reference_of
 from bench.plan import Cell
 from bench.spans import Span
-from bench.store import CellInfo, Record
-from bench.suite import Suite
+from bench.store import CellInfo, Record, RunStore
+from bench.suite import Suite, suite_from_plain
 from bench.types import Condition
 
 
@@ -62,6 +63,29 @@ class Recorded(Identity):
     @property
     def key(self) -> str:
         return self.recorded
+
+
+def read_suite(results: RunStore, *, python: bool = True) -> Suite:
+    """The suite of a run. Raises ResultError where there is none, and with ``python`` False where it names
+    code of its own: building such a suite imports and calls it, and a run may come from others."""
+    path = results.run_dir / "run.json"
+    plain = results.read_run().get("suite")
+    if not isinstance(plain, dict):
+        raise ResultError(f"'{path}' holds no suite. Run the suite again.")
+    if not python:
+        own = [
+            f"{table}.{name}"
+            for table in TABLES
+            if isinstance(plain.get(table), dict)
+            for name, block in plain[table].items()
+            if isinstance(block, dict) and block.get("kind") == "python"
+        ]
+        if own:
+            raise ResultError(
+                f"'{path}' names code of its own ({', '.join(own)}), which this would run. "
+                "Where you trust it, add --python."
+            )
+    return suite_from_plain(plain, str(path))
 
 
 def cell_info(cell: Cell) -> CellInfo:

@@ -39,31 +39,36 @@ from bench.recorded import (
     cell_info,
     expected_keys,
     read_artifacts,
+    read_suite,
     recorded_needs,
     table_assignment,
 )
 from bench.scoring import RESULT, Drawn, Scored, Scorer, read_drawn, samples_table, with_score_seconds
 from bench.store import Record, RunStore
 from bench.streams import hash64
-from bench.suite import Suite, suite_from_plain
+from bench.suite import Suite
 
 RELATIVE = 1e-9
 
 
 def verify(
-    run_dir: Path, store: ArtifactStore, *, with_images: bool = True, rel: float = RELATIVE
+    run_dir: Path,
+    store: ArtifactStore,
+    *,
+    with_images: bool = True,
+    rel: float = RELATIVE,
+    python: bool = False,
 ) -> list[Verdict]:
     """A verdict on the run as a whole and one per cell.
 
     ``with_images`` False says that images were left out, as in a bundle. Raises ResultError or SuiteError
-    where the run itself cannot be read.
+    where the run itself cannot be read, or names code of its own and ``python`` does not allow it.
     """
     results = RunStore(run_dir)
-    content = results.read_run()
-    suite = suite_from_plain(content["suite"], str(run_dir / "run.json"))
+    suite = read_suite(results, python=python)
     cells = plan(suite).cells
     whole = Verdict("run")
-    whole.check("cells", _list_faults([cell.id for cell in cells], content.get("cells")))
+    whole.check("cells", _list_faults([cell.id for cell in cells], results.read_run().get("cells")))
     checker = _Checker(suite, results, store.read_only(), with_images, rel)
     return [whole, *(checker.verdict(cell) for cell in cells)]
 

@@ -303,3 +303,29 @@ def test_a_read_only_store_refuses_to_change(finished_run: FinishedRun):
 def test_verify_of_nothing_is_one_clear_error(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "none")]) == 1
     assert "run.json' is missing" in capsys.readouterr().err
+
+
+def test_code_that_a_run_names_is_not_run_unless_allowed(spoiled: Spoiled, tmp_path, capsys):
+    run = spoiled.results.read_run()
+    victim = tmp_path / "victim"
+    run["suite"]["generators"]["own"] = {
+        "kind": "python",
+        "target": "os:mkdir",
+        "args": {"path": str(victim)},
+    }
+    spoiled.results.write_run(run)
+    command = ["verify", str(spoiled.out), "--store", spoiled.url]
+    assert main(command) == 1
+    assert "code of its own (generators.own)" in capsys.readouterr().err
+    assert not victim.exists()
+    assert main([*command, "--python"]) == 1  # allowed, and no generator
+    assert victim.is_dir()
+
+
+def test_a_run_without_a_suite_is_one_clear_error(spoiled: Spoiled, tmp_path, capsys):
+    run = spoiled.results.read_run()
+    del run["suite"]
+    spoiled.results.write_run(run)
+    for command in (["verify", str(spoiled.out)], ["bundle", str(spoiled.out), "--out", str(tmp_path / "b")]):
+        assert main([*command, "--store", spoiled.url]) == 1
+        assert "holds no suite" in capsys.readouterr().err
