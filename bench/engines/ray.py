@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.engines.base import Outcome
@@ -164,18 +164,17 @@ class RayEngine:
             )
         if not self._ray.is_initialized():
             self._connect()
+        self._workshop, self._looked = workshop, -LOOK_AGAIN_S
+        room = self._look()
         hello = ("cluster", "hello", secrets.token_hex(8))
         store.write(*hello, b"")
-        self._workshop, self._looked = workshop, -LOOK_AGAIN_S
-        self._look()
-        assert self._room is not None
         suite, assembly = workshop.suite, workshop.assembly
         self._blueprint = Blueprint(
             suite=suite.resolved(),
             source=suite.source,
             store=store.root,
             hello=hello,
-            device=self._room.device,
+            device=room.device,
             threads=self.threads,
             cache_dir=str(assembly.cache_dir.absolute()),
             folder=os.getcwd(),
@@ -198,21 +197,25 @@ class RayEngine:
             ) from error
         self._is_ours = True
 
-    def _look(self) -> None:
-        """Sees anew, from time to time, what the cluster has room for."""
-        if time.monotonic() - self._looked < LOOK_AGAIN_S:
-            return
+    def _look(self) -> Layout:
+        """What the cluster has room for, looked at anew from time to time. What workers work on stays."""
         assert self._workshop is not None
-        asked = self._workshop.assembly.asked
-        self._room = layout(self._ray.cluster_resources(), asked, self.threads)
-        self._looked = time.monotonic()
+        if time.monotonic() - self._looked >= LOOK_AGAIN_S or self._room is None:
+            self._looked = time.monotonic()
+            resources = self._ray.cluster_resources()
+            if self._room is None:
+                self._room = layout(resources, self._workshop.assembly.asked, self.threads)
+            else:
+                with contextlib.suppress(BenchError):  # nodes have gone: others may come
+                    now = layout(resources, "cuda" if self._room.num_gpus else "cpu", self.threads)
+                    self._room = replace(self._room, workers=now.workers)
+        return self._room
 
     def _hire(self, left: int) -> None:
         """Brings the crew to as many as there is room and work for. Raises BenchError where none can be set
         up."""
-        self._look()
-        assert self._room is not None
-        wanted = min(left, self._room.workers, self.workers or self._room.workers)
+        room = self._look()
+        wanted = min(left, room.workers, self.workers or room.workers)
         if len(self._failed_starts) >= MOST_FAILED_STARTS:
             if not self._crew:
                 raise BenchError(f"no Ray worker could be set up. {_brief(self._failed_starts[-1])}")
@@ -220,7 +223,7 @@ class RayEngine:
         while len(self._crew) < wanted:
             actor = (
                 self._ray.remote(Worker)
-                .options(num_cpus=self._room.num_cpus, num_gpus=self._room.num_gpus, max_restarts=0)
+                .options(num_cpus=room.num_cpus, num_gpus=room.num_gpus, max_restarts=0)
                 .remote(self._blueprint)
             )
             self._crew.append(_Member(actor, actor.set_up.remote().future()))
