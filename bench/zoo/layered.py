@@ -46,7 +46,63 @@ class Outline(nn.Module):
         modulation = self.modulation(code)[:, None].chunk(2 * (1 + len(self.layers)), dim=-1)
         for i, layer in enumerate([self.first, *self.layers]):
             x = F.silu(layer(x) * (1 + modulation[2 * i]) + modulation[2 * i + 1])
-        return 0.8 - radius[..., 0] + self.last(x)[..., 0]
+        # A disc, flat inside: where the distance is large the mask has no gradient, and no hole would open.
+        disc = (0.8 - radius[..., 0]).clamp(max=0.1)
+        return disc + self.last(x)[..., 0]
+
+
+class Painter(nn.Module):
+    """Codes to images (N, 3, 32, 32) in [-1, 1]: a backdrop, and over it an object cut out by its outline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = nn.Sequential(nn.Linear(CODES["outline"], 128), nn.LeakyReLU(0.2), nn.Linear(128, 128))
+        self.outline = Outline(128)
+        axis = (torch.arange(SIDE, dtype=torch.float32) + 0.5) * (2.0 / SIDE) - 1.0
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(1, -1, 2)
+        self.register_buffer("grid", grid, persistent=False)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.pixels(codes, self.get_buffer("grid")).view(-1, 3, SIDE, SIDE)
+
+    def pixels(self, codes: Tensor, grid: Tensor, slope: float = 4.0) -> Tensor:
+        """Colours (N, 3, P) at some points of the grid, (1, P, 2); ``slope`` is the edge's, per pixel."""
+        backdrop, color, place, outline = codes.split(list(CODES.values()), dim=1)
+        center = torch.tanh(place[:, :2])
+        radius = 0.45 * torch.exp(torch.tanh(place[:, 2]))
+        angle = 0.5 * torch.tanh(place[:, 3])
+        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+        d = (grid - center[:, None]) / radius[:, None, None]
+        points = torch.stack([cos * d[..., 0] + sin * d[..., 1], cos * d[..., 1] - sin * d[..., 0]], dim=-1)
+        distance = self.outline(points, self.code(outline)) * radius[:, None] * (SIDE / 2)
+        # A logistic edge about as wide as a box-filtered one.
+        mask = torch.sigmoid(slope * distance)[:, None]
+        backdrop, color = torch.tanh(backdrop)[:, :, None], torch.tanh(color)[:, :, None]
+        return mask * color + (1 - mask) * backdrop
+
+
+class LayeredAutoencoder(nn.Module):
+    """Images to codes and back; what the layered GANs start from."""
+
+    def __init__(self, channels: int = 24):
+        super().__init__()
+        self.config = {"channels": channels}
+        c = channels
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, c, 3, padding=1), nn.BatchNorm2d(c), nn.LeakyReLU(0.2),
+            nn.Conv2d(c, 2 * c, 4, stride=2, padding=1), nn.BatchNorm2d(2 * c), nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * c, 4 * c, 4, stride=2, padding=1), nn.BatchNorm2d(4 * c), nn.LeakyReLU(0.2),
+            nn.Conv2d(4 * c, 4 * c, 4, stride=2, padding=1), nn.BatchNorm2d(4 * c), nn.LeakyReLU(0.2),
+            nn.Flatten(), nn.Linear(16 * 4 * c, 256), nn.LeakyReLU(0.2), nn.Linear(256, sum(CODES.values())),
+        )  # fmt: skip
+        self.painter = Painter()
+
+    def encode(self, images_NCHW: Tensor) -> Tensor:
+        """Codes (N, sum of CODES)."""
+        return self.encoder(images_NCHW)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return self.painter(self.encode(images_NCHW))
 
 
 class LayeredGenerator(nn.Module):
@@ -73,11 +129,7 @@ class LayeredGenerator(nn.Module):
         )
         self.register_buffer("code_mean", torch.zeros(sum(CODES.values())))
         self.register_buffer("code_std", torch.ones(sum(CODES.values())))
-        self.code = nn.Sequential(nn.Linear(CODES["outline"], 128), nn.LeakyReLU(0.2), nn.Linear(128, 128))
-        self.outline = Outline(128)
-        axis = (torch.arange(SIDE, dtype=torch.float32) + 0.5) * (2.0 / SIDE) - 1.0
-        grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).view(1, -1, 2)
-        self.register_buffer("grid", grid, persistent=False)
+        self.painter = Painter()
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
         """Mean and spread of the codes, which mapping networks give in standard units."""
@@ -97,25 +149,5 @@ class LayeredGenerator(nn.Module):
         ]
         return torch.cat(mapped, dim=1) * self.get_buffer("code_std") + self.get_buffer("code_mean")
 
-    def decode_codes(self, codes: Tensor) -> Tensor:
-        """Images (N, 3, 32, 32) of codes."""
-        return self.decode_pixels(codes, self.get_buffer("grid")).view(-1, 3, SIDE, SIDE)
-
-    def decode_pixels(self, codes: Tensor, grid: Tensor) -> Tensor:
-        """Colours (N, 3, P) at some points of the grid, (1, P, 2)."""
-        backdrop, color, place, outline = codes.split(list(CODES.values()), dim=1)
-        center = torch.tanh(place[:, :2])
-        radius = 0.45 * torch.exp(torch.tanh(place[:, 2]))
-        angle = 0.5 * torch.tanh(place[:, 3])
-        cos, sin = angle.cos()[:, None], angle.sin()[:, None]
-        d = (grid - center[:, None]) / radius[:, None, None]
-        points = torch.stack([cos * d[..., 0] + sin * d[..., 1], cos * d[..., 1] - sin * d[..., 0]], dim=-1)
-        distance = self.outline(points, self.code(outline))
-        # In pixels: a logistic edge about as wide as a box-filtered one.
-        pixels = distance * radius[:, None] * (SIDE / 2)
-        mask = torch.sigmoid(4.0 * pixels)[:, None]
-        backdrop, color = torch.tanh(backdrop)[:, :, None], torch.tanh(color)[:, :, None]
-        return mask * color + (1 - mask) * backdrop
-
     def forward(self, latent_ND: Tensor) -> Tensor:
-        return self.decode_codes(self.codes(latent_ND))
+        return self.painter(self.codes(latent_ND))

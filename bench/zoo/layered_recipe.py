@@ -1,7 +1,7 @@
 """How the layered GANs are trained: outlines first, then codes, then whole images.
 
 1. An autoencoder learns to take images apart into codes (backdrop, color, place, outline) and to lay the
-   layers over each other again. No labels are used.
+   layers over each other again. No labels are used. It is a model of the zoo of its own.
 2. Mapping networks learn to draw each code from normal noise, against a critic of codes of real images, as in
    adversarial autoencoders (Makhzani et al. 2015, arXiv:1511.05644), read the other way round.
 3. Mapping networks and outlines learn together against critics of whole images: of pixels, and of a frozen
@@ -21,29 +21,11 @@ from torch.nn import functional as F
 from bench.zoo import networks
 from bench.zoo.augment import shift
 from bench.zoo.figures import generator_figures
-from bench.zoo.layered import CODES, PARTS, LayeredGenerator
+from bench.zoo.layered import CODES, SHOWS_CLASS, LayeredAutoencoder, LayeredGenerator
 from bench.zoo.training import CLASS_HEADS, Training, autocast, make, to_unit, update_ema, world_heads
 
 CODE_BATCH = 256
 ENCODED = 20_000
-
-
-class Encoder(nn.Module):
-    """Images to codes, (N, sum of CODES); training only."""
-
-    def __init__(self, channels: int = 24):
-        super().__init__()
-        c = channels
-        self.body = nn.Sequential(
-            nn.Conv2d(3, c, 3, padding=1), nn.BatchNorm2d(c), nn.LeakyReLU(0.2),
-            nn.Conv2d(c, 2 * c, 4, stride=2, padding=1), nn.BatchNorm2d(2 * c), nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * c, 4 * c, 4, stride=2, padding=1), nn.BatchNorm2d(4 * c), nn.LeakyReLU(0.2),
-            nn.Conv2d(4 * c, 4 * c, 4, stride=2, padding=1), nn.BatchNorm2d(4 * c), nn.LeakyReLU(0.2),
-            nn.Flatten(), nn.Linear(16 * 4 * c, 256), nn.LeakyReLU(0.2), nn.Linear(256, sum(CODES.values())),
-        )  # fmt: skip
-
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        return self.body(images_NCHW)
 
 
 class CodeCritic(nn.Module):
@@ -63,7 +45,7 @@ class CodeCritic(nn.Module):
         )  # fmt: skip
         self.heads = nn.ModuleDict({name: nn.Linear(width, 1) for name in CODES})
         self.embeddings = nn.ModuleDict(
-            {name: nn.Embedding(num_classes, width) for name in ("color", "outline") if num_classes}
+            {name: nn.Embedding(num_classes, width) for name in SHOWS_CLASS if num_classes}
         )
 
     def forward(self, codes: Tensor, label: Tensor | None) -> Tensor:
@@ -78,23 +60,85 @@ class CodeCritic(nn.Module):
         return torch.stack(columns, dim=1)
 
 
-class LayeredGanTraining(Training):
-    """The three stages above. ``stages`` holds the steps after which the first and the second end.
+@torch.no_grad()
+def encode_all(model: LayeredAutoencoder, images: Tensor) -> Tensor:
+    """Codes of real uint8 images (N, 3, 32, 32)."""
+    return torch.cat([model.encode(to_unit(part)) for part in images[:ENCODED].split(500)])
 
-    ``classes`` adds BigGAN's class embedding (shape × color), told to the critics by projection. ``features``
-    names a classifier of the zoo for stage 3 that is neither a guide nor a judge.
+
+class LayeredAutoencoderTraining(Training):
+    """Mean squared error on half of the pixels; a little noise on the codes makes near ones look alike."""
+
+    architecture = "layered-autoencoder"
+
+    def __init__(self, seed, device, total_steps, *, data: str, batch_size: int = 64):
+        super().__init__(seed, device, total_steps)
+        self.data, self.batch_size = data, batch_size
+        self.train = make(data, "train", device)
+        self.model = LayeredAutoencoder().to(device)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.modules = {"model": self.model, "ema": self.ema}
+        self.optimizers = {"model": torch.optim.Adam(self.model.parameters(), lr=2e-3)}
+
+    def step(self, t: int) -> dict[str, Tensor]:
+        g = self.generator(t)
+        self.set_lr("model", 2e-3 * self.cosine(t))
+        index = torch.randint(len(self.train["images"]), (self.batch_size,), generator=g, device=self.device)
+        x = to_unit(self.train["images"][index])
+        with autocast(self.device):
+            codes = self.model.encode(x)
+        codes = codes.float()
+        noisy = codes + 0.03 * torch.randn(codes.shape, generator=g, device=self.device)
+        # Half of the pixels tell as much as all of them, and cost half.
+        pixels = torch.randperm(x[0, 0].numel(), generator=g, device=self.device)[: x[0, 0].numel() // 2]
+        # Soft edges first: behind a sharp one the inside gets no gradient.
+        slope = 4.0 * min(1.0, 0.1 + 1.8 * t / self.total_steps)
+        painter = self.model.painter
+        seen = painter.pixels(noisy, painter.get_buffer("grid")[:, pixels], slope)
+        loss = (seen - x.flatten(2)[:, :, pixels]).square().mean() + 1e-4 * codes.square().mean()
+        self.optimizers["model"].zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizers["model"].step()
+        update_ema(self.ema, self.model, 0.995, t)
+        return {"error": loss.detach()}
+
+    def export(self) -> nn.Module:
+        return self.ema
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Mean squared error on held-out images in [-1, 1], by value of the first attribute and in all."""
+        val = make(self.data, "val", self.device)
+        model = self.ema.eval()
+        errors = torch.cat(
+            [(model(x) - x).square().mean((1, 2, 3)) for x in map(to_unit, val["images"].split(500))]
+        )
+        name, values = next(iter(world_heads(self.data).items()))
+        figures = {"error": float(errors.mean())}
+        for k, value in enumerate(values):
+            figures[f"error_{name}_{value}"] = float(errors[val["values"][:, 0] == k].mean())
+        return figures
+
+
+class LayeredGanTraining(Training):
+    """Stages 2 and 3. ``map_steps`` is how long the second lasts.
+
+    ``classes`` adds BigGAN's class embedding (shape × color), told to the critics by projection.
+    ``autoencoder`` names the model to start from, ``features`` a classifier of the zoo for stage 3 that is
+    neither a guide nor a judge.
     """
 
     architecture = "layered-generator"
 
     def __init__(
-        self, seed, device, total_steps, *, data: str, classes: bool, features: str,
-        stages: tuple[int, int], batch_size: int = 32,
+        self, seed, device, total_steps, *, data: str, classes: bool, autoencoder: str, features: str,
+        map_steps: int, batch_size: int = 32,
     ):  # fmt: skip
         super().__init__(seed, device, total_steps)
         from bench.zoo.weights import load_model
 
-        self.data, self.batch_size, self.classes, self.stages = data, batch_size, classes, stages
+        self.data, self.batch_size, self.classes, self.map_steps = data, batch_size, classes, map_steps
         self.train = make(data, "train", device)
         self.num_classes = 0
         if classes:
@@ -103,37 +147,30 @@ class LayeredGanTraining(Training):
             self.label = self.train["values"][:, 0] * sizes[1] + self.train["values"][:, 1]
         self.features = load_model(features, device)
         widths = tuple(x.shape[1] for x in self.features.maps(torch.zeros(1, 3, 32, 32, device=device)))
-        model = LayeredGenerator(16 if classes else 0, self.num_classes).to(device)
-        self.model, self.encoder = model, Encoder().to(device)
+        self.model = model = LayeredGenerator(16 if classes else 0, self.num_classes).to(device)
         self.code_critic = CodeCritic(self.num_classes).to(device)
         self.critic = networks.Discriminator(self.num_classes, feature_channels=widths).to(device)
+        start = load_model(autoencoder, device)
+        model.painter.load_state_dict(start.painter.state_dict())
+        self.codes = encode_all(start, self.train["images"])
+        model.set_scale(self.codes.mean(0), self.codes.std(0))
         self.ema = copy.deepcopy(model).requires_grad_(False)
-        self.codes = nn.Module().to(device)  # codes of real images, filled when stage 2 begins
-        self.codes.register_buffer("values", torch.zeros(ENCODED, sum(CODES.values()), device=device))
         self.modules = {
-            "generator": model, "encoder": self.encoder, "code_critic": self.code_critic,
-            "critic": self.critic, "ema": self.ema, "codes": self.codes,
+            "generator": model, "code_critic": self.code_critic, "critic": self.critic, "ema": self.ema
         }  # fmt: skip
-        drawing = list(model.outline.parameters()) + list(model.code.parameters())
         mapping = [p for name, p in model.named_parameters() if name.startswith(("mapping", "embedding"))]
         adam = torch.optim.Adam
         self.optimizers = {
-            "autoencoder": adam([*drawing, *self.encoder.parameters()], lr=1e-3),
             "mapping": adam(mapping, lr=1e-3, betas=(0.0, 0.99)),
             "code_critic": adam(self.code_critic.parameters(), lr=1e-3, betas=(0.0, 0.99)),
-            "generator": adam([*mapping, *drawing], lr=1e-4, betas=(0.0, 0.99)),
+            "generator": adam(model.parameters(), lr=1e-4, betas=(0.0, 0.99)),
             "critic": adam(self.critic.parameters(), lr=4e-4, betas=(0.0, 0.99)),
         }
 
     def step(self, t: int) -> dict[str, Tensor]:
-        first, second = self.stages
-        if t < first:
-            return self.autoencode(t, first)
-        if t < second:
-            if t == first:
-                self.encode_all()
-            return self.map_codes(t, t - first, second - first)
-        return self.finish(t, t - second, self.total_steps - second)
+        if t < self.map_steps:
+            return self.map_codes(t)
+        return self.finish(t, t - self.map_steps, self.total_steps - self.map_steps)
 
     def draw(self, num: int, g: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Latents of the prior (normal clamped to [-2, 2], as TR0N uses) and class labels."""
@@ -146,43 +183,13 @@ class LayeredGanTraining(Training):
     def pick(self, num: int, largest: int, g: torch.Generator) -> Tensor:
         return torch.randint(largest, (num,), generator=g, device=self.device)
 
-    def autoencode(self, t: int, total: int) -> dict[str, Tensor]:
+    def map_codes(self, t: int) -> dict[str, Tensor]:
         g = self.generator(t)
-        rate = min(1.0, (t + 1) / 200) * 0.5 * (1 + math.cos(math.pi * t / total))
-        self.set_lr("autoencoder", 2e-3 * rate)
-        x = to_unit(self.train["images"][self.pick(64, len(self.train["images"]), g)])
-        with autocast(self.device):
-            codes = self.encoder(x)
-        codes = codes.float()
-        noisy = codes + 0.03 * torch.randn(codes.shape, generator=g, device=self.device)
-        # Half of the pixels tell as much as all of them, and cost half.
-        pixels = torch.randperm(x[0, 0].numel(), generator=g, device=self.device)[: x[0, 0].numel() // 2]
-        seen = self.model.decode_pixels(noisy, self.model.get_buffer("grid")[:, pixels])
-        loss = (seen - x.flatten(2)[:, :, pixels]).square().mean() + 1e-4 * codes.square().mean()
-        self.optimizers["autoencoder"].zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizers["autoencoder"].step()
-        update_ema(self.ema, self.model, 0.995, t)
-        return {"error": loss.detach()}
-
-    @torch.no_grad()
-    def encode_all(self) -> None:
-        """Codes of real images; the mapping then aims at their mean and spread."""
-        self.encoder.eval()
-        values = torch.cat([self.encoder(to_unit(x)) for x in self.train["images"][:ENCODED].split(500)])
-        self.codes.get_buffer("values")[: len(values)] = values
-        self.model.set_scale(values.mean(0), values.std(0))
-        self.ema.load_state_dict(self.model.state_dict())
-
-    def map_codes(self, t: int, k: int, total: int) -> dict[str, Tensor]:
-        g = self.generator(t)
-        rate = 1e-3 * min(1.0, (k + 1) / 200) * min(1.0, 2 * (total - k) / total)
+        rate = 1e-3 * min(1.0, (t + 1) / 200) * min(1.0, 2 * (self.map_steps - t) / self.map_steps)
         self.set_lr("mapping", rate)
         self.set_lr("code_critic", rate)
-        index = self.pick(CODE_BATCH, min(ENCODED, len(self.train["images"])), g)
-        real = self.model.standard(self.codes.get_buffer("values")[index])
+        index = self.pick(CODE_BATCH, len(self.codes), g)
+        real = self.model.standard(self.codes[index])
         real_label = self.label[index] if self.classes else None
         latent, label = self.draw(CODE_BATCH, g)
         fake = self.model.standard(self.model.codes(latent))
@@ -199,7 +206,7 @@ class LayeredGanTraining(Training):
         self.optimizers["mapping"].zero_grad(set_to_none=True)
         loss_g.backward()
         self.optimizers["mapping"].step()
-        update_ema(self.ema, self.model, 0.999, k)
+        update_ema(self.ema, self.model, 0.999, t)
         return {"d": loss_d.detach(), "g": loss_g.detach()}
 
     def finish(self, t: int, k: int, total: int) -> dict[str, Tensor]:
@@ -240,6 +247,3 @@ class LayeredGanTraining(Training):
     def evaluate(self) -> dict[str, float]:
         reference: Any = make(self.data, "val", torch.device("cpu"))["images"]
         return generator_figures(self.export(), self.data, reference)
-
-
-__all__ = ["PARTS", "CodeCritic", "Encoder", "LayeredGanTraining"]

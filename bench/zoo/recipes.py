@@ -19,7 +19,7 @@ from bench.worlds import shapes
 from bench.zoo import networks
 from bench.zoo.augment import add_noise, jitter, shift
 from bench.zoo.figures import generator_figures
-from bench.zoo.layered_recipe import LayeredGanTraining
+from bench.zoo.layered_recipe import LayeredAutoencoderTraining, LayeredGanTraining
 from bench.zoo.training import (
     CLASS_HEADS,
     NUM_CAPTIONED,
@@ -358,13 +358,16 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
     "shapes-clip-guide": recipe(ClipTraining, 31, 1600, "CLIP that guides", network="resnet"),
     "shapes-clip-judge": recipe(ClipTraining, 32, 1400, "CLIP that judges", network="deep-resnet"),
+    "shapes-autoencoder": recipe(
+        LayeredAutoencoderTraining, 10, 5000, "autoencoder that the layered GANs start from", data="shapes"
+    ),
     "shapes-gan": recipe(
-        LayeredGanTraining, 11, 15_500, "unconditional layered GAN on shapes",
-        data="shapes", classes=False, features=_FEATURES, stages=(5000, 13_000),
+        LayeredGanTraining, 11, 12_500, "unconditional layered GAN on shapes",
+        data="shapes", classes=False, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=10_000,
     ),
     "shapes-biggan": recipe(
-        LayeredGanTraining, 12, 15_500, "class-conditional layered GAN on shapes, latent z and embedding y",
-        data="shapes", classes=True, features=_FEATURES, stages=(5000, 13_000),
+        LayeredGanTraining, 12, 12_500, "class-conditional layered GAN on shapes, latent z and embedding y",
+        data="shapes", classes=True, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=10_000,
     ),
     "digits-biggan": recipe(
         GanTraining, 15, 5000, "class-conditional GAN on digits, latent z and class embedding y",

@@ -37,6 +37,7 @@ def _network(name: str, module: str = "networks") -> Callable[..., nn.Module]:
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "generator": _network("Generator"),
     "layered-generator": _network("LayeredGenerator", "layered"),
+    "layered-autoencoder": _network("LayeredAutoencoder", "layered"),
     "vae": _network("VariationalAutoencoder"),
     "plain-classifier": _network("PlainClassifier"),
     "residual-classifier": _network("ResidualClassifier"),
