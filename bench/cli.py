@@ -298,9 +298,13 @@ def _report(run_dirs: list[Path], out: Path, *, keep: bool = False) -> None:
     if keep and page.is_file():
         typer.echo(str(page))
         return
+    from bench.artifacts.faults import told
+    from bench.errors import ResultError
     from bench.report import write_report
 
-    for path in write_report(list(run_dirs), out):
+    with told("written", str(out), (OSError,), ResultError):
+        files = write_report(list(run_dirs), out)
+    for path in files:
         typer.echo(str(path))
 
 

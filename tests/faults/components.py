@@ -26,7 +26,8 @@ def _changed(device: torch.device, change: Callable[[Tensor, Decode], Tensor]) -
 
 @dataclass(frozen=True, kw_only=True)
 class Stalling:
-    """Where ``folder`` holds "stall": writes "reached" there and waits for the end."""
+    """Where ``folder`` holds "stall", with a number: after as many calls, writes "reached" there and waits
+    for the end. Where it holds "deaf" as well: told to end, writes "told" and waits on."""
 
     folder: str
     resolution: int = 32
@@ -37,8 +38,13 @@ class Stalling:
         def decode(z: Tensor, clean: Decode) -> Tensor:
             calls[0] += 1
             if (folder / "stall").exists() and calls[0] > int((folder / "stall").read_text()):
-                (folder / "reached").touch()
-                time.sleep(600)
+                try:
+                    (folder / "reached").touch()
+                    time.sleep(600)
+                finally:
+                    if (folder / "deaf").exists():
+                        (folder / "told").touch()
+                        time.sleep(600)
             return clean(z)
 
         return _changed(device, decode)

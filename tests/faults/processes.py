@@ -21,7 +21,7 @@ from bench.artifacts import open_store
 from bench.store import RunStore, comparable
 
 TESTS = Path(__file__).parents[1]
-PATIENCE_S = 120.0
+PATIENCE_S = 280.0
 
 
 class Server:
