@@ -362,12 +362,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         LayeredAutoencoderTraining, 10, 5000, "autoencoder that the layered GANs start from", data="shapes"
     ),
     "shapes-gan": recipe(
-        LayeredGanTraining, 11, 12_500, "unconditional layered GAN on shapes",
-        data="shapes", classes=False, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=10_000,
+        LayeredGanTraining, 11, 7500, "unconditional layered GAN on shapes",
+        data="shapes", classes=False, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=6000,
     ),
     "shapes-biggan": recipe(
-        LayeredGanTraining, 12, 12_500, "class-conditional layered GAN on shapes, latent z and embedding y",
-        data="shapes", classes=True, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=10_000,
+        LayeredGanTraining, 12, 7500, "class-conditional layered GAN on shapes, latent z and embedding y",
+        data="shapes", classes=True, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=6000,
     ),
     "digits-biggan": recipe(
         GanTraining, 15, 5000, "class-conditional GAN on digits, latent z and class embedding y",
