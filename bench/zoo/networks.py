@@ -6,7 +6,7 @@ of samples in a minute.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -77,32 +77,13 @@ class Generator(nn.Module):
         return torch.tanh(self.output(F.relu(self.norm(x, h))))
 
 
-class FeatureHead(nn.Module):
-    """Spectrally normalised critic of one frozen feature map; averages its logits over positions."""
-
-    def __init__(self, channels: int, num_classes: int, width: int = 64):
-        super().__init__()
-        self.conv1 = spectral_norm(nn.Conv2d(channels, width, 3, padding=1))
-        self.conv2 = spectral_norm(nn.Conv2d(width, width, 1))
-        self.linear = spectral_norm(nn.Linear(width, 1))
-        if num_classes:
-            self.embedding = spectral_norm(nn.Embedding(num_classes, width))
-
-    def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
-        h = F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(x), 0.2)), 0.2).mean(dim=(2, 3))
-        out = self.linear(h)[:, 0]
-        return out if label is None else out + (self.embedding(label) * h).sum(dim=1)
-
-
 class Discriminator(nn.Module):
     """Spectrally normalised convolutional critic of pixels with a batch-deviation channel and, given
     classes, a projection term (Miyato and Koyama 2018, arXiv:1802.05637). Training only.
-
-    With ``feature_channels`` it also has one head per frozen feature map, in the manner of Projected GANs
-    (Sauer et al. 2021, arXiv:2111.01007). ``forward`` returns one logit column per critic, (N, heads + 1).
+    ``forward`` gives one logit per image, (N,).
     """
 
-    def __init__(self, num_classes: int = 0, channels: int = 24, feature_channels: tuple[int, ...] = ()):
+    def __init__(self, num_classes: int = 0, channels: int = 24):
         super().__init__()
         c = channels
         layers: list[nn.Module] = []
@@ -118,9 +99,8 @@ class Discriminator(nn.Module):
         self.linear = spectral_norm(nn.Linear(4 * c, 1))
         if num_classes:
             self.embedding = spectral_norm(nn.Embedding(num_classes, 4 * c))
-        self.heads = nn.ModuleList([FeatureHead(k, num_classes) for k in feature_channels])
 
-    def forward(self, x: Tensor, label: Tensor | None = None, features: Sequence[Tensor] = ()) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         h = self.body(x)
         groups = h.float().view(-1, 8, *h.shape[1:])  # deviation within groups of 8, as in StyleGAN2
         deviation = (groups.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
@@ -129,8 +109,7 @@ class Discriminator(nn.Module):
         out = self.linear(h)[:, 0]
         if label is not None:
             out = out + (self.embedding(label) * h).sum(dim=1)
-        columns = [head(feature, label) for head, feature in zip(self.heads, features)]
-        return torch.stack([out, *columns], dim=1)
+        return out
 
 
 class VariationalAutoencoder(nn.Module):
@@ -190,21 +169,6 @@ class PlainClassifier(nn.Module):
 
     def features(self, images_NCHW: Tensor) -> Tensor:
         return self.body(images_NCHW)
-
-    def maps(self, images_NCHW: Tensor) -> list[Tensor]:
-        """Feature maps after the second, third and fourth convolution: sides 16, 8 and 4."""
-        maps = []
-        for index, layer in enumerate(list(self.body.children())[:12]):
-            images_NCHW = layer(images_NCHW)
-            if index in (5, 8, 11):
-                maps.append(images_NCHW)
-        return maps
-
-    def logits_of(self, last_map: Tensor) -> dict[str, Tensor]:
-        """Logits from the last of :meth:`maps`, without running the convolutions again."""
-        for layer in list(self.body.children())[12:]:
-            last_map = layer(last_map)
-        return self.head(last_map)
 
     def forward(self, images_NCHW: Tensor) -> dict[str, Tensor]:
         return self.head(self.features(images_NCHW))

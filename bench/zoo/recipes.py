@@ -334,8 +334,6 @@ def recipe(cls: type[Training], seed: int, steps: int, description: str, **optio
     return {"class": cls, "seed": seed, "steps": steps, "description": description, "options": options}
 
 
-_FEATURES = "shapes-classifier-features"
-
 RECIPES: dict[str, dict[str, Any]] = {
     "digits-classifier-guide": recipe(
         ClassifierTraining, 23, 2500, "digit classifier that guides", data="digits", network="plain"
@@ -345,10 +343,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
     "digits-vae": recipe(
         VaeTraining, 14, 8000, "unconditional VAE on digits", data="digits", z_dim=16, channels=16, beta=1.5
-    ),
-    "shapes-classifier-features": recipe(
-        ClassifierTraining, 20, 2500, "attribute classifier whose features help the GANs' critics",
-        data="shapes", network="plain",
     ),
     "shapes-classifier-guide": recipe(
         ClassifierTraining, 21, 5000, "attribute classifier that guides", data="shapes", network="plain"
@@ -362,12 +356,12 @@ RECIPES: dict[str, dict[str, Any]] = {
         LayeredAutoencoderTraining, 10, 5000, "autoencoder that the layered GANs start from", data="shapes"
     ),
     "shapes-gan": recipe(
-        LayeredGanTraining, 11, 7500, "unconditional layered GAN on shapes",
-        data="shapes", classes=False, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=6000,
+        LayeredGanTraining, 11, 10_000, "unconditional layered GAN on shapes",
+        data="shapes", classes=False, autoencoder="shapes-autoencoder",
     ),
     "shapes-biggan": recipe(
-        LayeredGanTraining, 12, 7500, "class-conditional layered GAN on shapes, latent z and embedding y",
-        data="shapes", classes=True, autoencoder="shapes-autoencoder", features=_FEATURES, map_steps=6000,
+        LayeredGanTraining, 12, 10_000, "class-conditional layered GAN on shapes, latent z and embedding y",
+        data="shapes", classes=True, autoencoder="shapes-autoencoder",
     ),
     "digits-biggan": recipe(
         GanTraining, 15, 5000, "class-conditional GAN on digits, latent z and class embedding y",

@@ -69,14 +69,11 @@ def test_the_class_speaks_to_color_and_outline_alone(generator):
 
 
 @pytest.mark.parametrize("stop", [1, 3])
-def test_a_training_stopped_in_either_stage_ends_where_a_whole_one_ends(stop, tmp_path, monkeypatch):
+def test_a_training_stopped_ends_where_a_whole_one_ends(stop, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "NUM_SHAPES", 100)
 
     def new() -> LayeredGanTraining:
-        return LayeredGanTraining(
-            3, CPU, 4, data="shapes", classes=True, autoencoder="shapes-autoencoder",
-            features="shapes-classifier-features", map_steps=2, batch_size=8,
-        )  # fmt: skip
+        return LayeredGanTraining(3, CPU, 4, data="shapes", classes=True, autoencoder="shapes-autoencoder")
 
     whole, first, second = new(), new(), new()
     for t in range(4):
@@ -93,10 +90,7 @@ def test_a_training_stopped_in_either_stage_ends_where_a_whole_one_ends(stop, tm
 def test_mapping_networks_learn_the_codes_of_real_images(monkeypatch):
     """After some steps drawn codes have the real ones' mean and spread, which they lack at first."""
     monkeypatch.setattr(training, "NUM_SHAPES", 500)
-    own = LayeredGanTraining(
-        3, CPU, 200, data="shapes", classes=False, autoencoder="shapes-autoencoder",
-        features="shapes-classifier-features", map_steps=200,
-    )  # fmt: skip
+    own = LayeredGanTraining(3, CPU, 200, data="shapes", classes=False, autoencoder="shapes-autoencoder")
 
     def spread() -> torch.Tensor:
         with torch.no_grad():
