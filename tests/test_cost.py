@@ -20,23 +20,19 @@ from bench.artifacts import open_store
 from bench.assembly import Assembly
 from bench.cli import main
 from bench.cost import (
-    CellRates,
     Driver,
     Job,
-    Rates,
     Setup,
     cost,
     driver_of,
-    feature_rows,
     jobs_of,
     makespan,
-    measure,
     pilot_command,
     predict,
     setups_of,
-    tile_runs,
 )
 from bench.errors import ResultError
+from bench.pilot import CellRates, Rates, feature_rows, measure, tile_runs
 from bench.plan import plan
 from bench.runner import run
 from bench.samplers.draw import tiles
