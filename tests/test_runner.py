@@ -174,12 +174,9 @@ def test_a_nan_energy_fails_its_cell_with_step_and_seed(small_suite, tmp_path):
     assert re.search(r"sample \d+ \(seed \d+, class:digit=\d\) at step 0", messages[0])
 
 
-def test_an_empty_caption_file_is_one_clear_error(small_suite, tmp_path):
-    root = tmp_path / "coco"
-    (root / "val2014").mkdir(parents=True)
-    (root / "annotations").mkdir()
-    (root / "annotations" / "captions_val2014.json").write_text("")
-    path = small_suite(
+def beside_a_sound_cell(small_suite, root: Path) -> Path:
+    """A suite of one cell on the COCO folder ``root`` and one on digits."""
+    return small_suite(
         data={"coco": {"kind": "coco", "root": str(root)}},
         conditioners={"text": {"kind": "clip", "model": "shapes-clip-guide", "views": 0}},
         variants={
@@ -190,6 +187,14 @@ def test_an_empty_caption_file_is_one_clear_error(small_suite, tmp_path):
         },
         metrics={"accuracy": {"kind": "class-accuracy", "judge": "digits", "data": ["digits"]}},
     )
+
+
+def test_an_empty_caption_file_is_one_clear_error(small_suite, tmp_path):
+    root = tmp_path / "coco"
+    (root / "val2014").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    (root / "annotations" / "captions_val2014.json").write_text("")
+    path = beside_a_sound_cell(small_suite, root)
     store, messages = failing_cell(tmp_path, path)
     assert [record.status for record in store.records()] == ["failed", "ok"]
     assert "captions_val2014.json" in messages[0]
@@ -203,17 +208,7 @@ def test_an_unreadable_reference_image_is_named(small_suite, tmp_path):
     shapes.load("val", tmp_path)
     victim = sorted((root / "val2014").iterdir())[3]
     victim.write_bytes(b"not a picture")
-    path = small_suite(
-        data={"coco": {"kind": "coco", "root": str(root)}},
-        conditioners={"text": {"kind": "clip", "model": "shapes-clip-guide", "views": 0}},
-        variants={
-            "include": [
-                {"data": "coco", "generator": "vae", "conditioner": "text", "sampler": "prior"},
-                {"data": "digits", "generator": "vae", "conditioner": "class", "sampler": "prior"},
-            ]
-        },
-        metrics={"accuracy": {"kind": "class-accuracy", "judge": "digits", "data": ["digits"]}},
-    )
+    path = beside_a_sound_cell(small_suite, root)
     store, messages = failing_cell(tmp_path, path)
     assert [record.status for record in store.records()] == ["failed", "ok"]
     assert victim.name in messages[0]

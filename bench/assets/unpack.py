@@ -37,7 +37,7 @@ _DAMAGE = (
     lzma.LZMAError,
     zlib.error,
     EOFError,
-    NotImplementedError,
+    NotImplementedError,  # what zipfile raises for a compression it does not know
     RuntimeError,
     ValueError,
     ArithmeticError,
