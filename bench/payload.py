@@ -45,7 +45,8 @@ def to_pngs(images_NCHW: np.ndarray) -> list[bytes]:
     files = []
     for image in np.ascontiguousarray(images_NCHW.transpose(0, 2, 3, 1)):
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, format="png")
+        # zlib's quickest level: files a tenth larger, in two thirds of the time.
+        Image.fromarray(image).save(buffer, format="png", compress_level=1)
         files.append(buffer.getvalue())
     return files
 

@@ -6,11 +6,17 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
+from support import SMALL_SUITE
 
 from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact, open_store
 from bench.errors import ArtifactError
+from bench.runner import run
+from bench.store import RunStore, comparable
+from bench.suite import load_suite
 
 pytest.importorskip("moto.server")
 s3fs = pytest.importorskip("s3fs")
@@ -208,3 +214,42 @@ assert store.read("kind", "child", "n") == b"parent-child"
 """
     subprocess.run([sys.executable, "-c", script, store.root, endpoint], check=True)
     assert store.keys("kind") == ["child", "parent"]
+
+
+def test_a_suite_runs_on_a_bucket(endpoint, tmp_path, monkeypatch):
+    """Same records as with a local store; nothing is done twice; a damaged object is replaced."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    matrix = {**SMALL_SUITE["variants"]["matrix"], "sampler": ["prior", "tr0n"]}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump({**SMALL_SUITE, "variants": {"matrix": matrix}}))
+    suite, url = load_suite(path), "s3://bucket/runs/store"
+
+    def records(folder: str, store_url: str) -> tuple[dict[str, Any], dict[str, int]]:
+        summary = run(suite, tmp_path / folder, "cpu", store_url=store_url)
+        assert summary.num_failed == 0
+        store = RunStore(tmp_path / folder)
+        names = sorted(found.parent.name for found in (tmp_path / folder).glob("cells/*/record.json"))
+        return {name: comparable(store.read_record(name)) for name in names}, dict(summary.made)
+
+    local, made = records("local", str(tmp_path / "store"))
+    remote, made_there = records("remote", url)
+    assert len(local) == 2
+    assert remote == local
+    assert made_there == made
+    again, made_again = records("elsewhere", url)
+    assert again == local
+    assert not {"pairs", "translator", "reference", "samples", "judge_images"} & set(made_again)
+
+    store = at(endpoint, url)
+    (key,) = store.keys("translator")
+    (name,) = store.names("translator", key)
+    content = bytearray(store.backend.read(f"translator/{key}/{name}"))
+    content[len(content) // 2] ^= 1
+    store.backend.write(f"translator/{key}/{name}", [bytes(content)])
+    for sample_key in store.keys("samples"):
+        for kind in ("samples", "images", "snapshots"):
+            for span in store.names(kind, sample_key):
+                store.remove(kind, sample_key, span)
+    repaired, _ = records("repaired", url)
+    assert repaired == local
+    assert [aside for aside in store.backend.files("set-aside") if "/translator-" in aside]

@@ -194,3 +194,16 @@ if torch.cuda.is_available():
         assert torch.equal(host.uniform("x", (99,)), device.uniform("x", (99,)).cpu())
         normals = host.normal("x", (99,)), device.normal("x", (99,)).cpu()
         torch.testing.assert_close(*normals, rtol=1e-6, atol=1e-7)
+
+
+def test_arrays_and_tensors_give_the_same_words():
+    """The CPU computes words with NumPy, other devices with torch."""
+    generator = np.random.default_rng(0)
+    counter = [generator.integers(0, 2**32, (7, 1)) for _ in range(3)]
+    counter.append(generator.integers(0, 2**32, (1, 9)))
+    key = [generator.integers(0, 2**32, (7, 1)) for _ in range(2)]
+    words = philox4x32(counter, key)
+    found = philox4x32([torch.from_numpy(x) for x in counter], [torch.from_numpy(x) for x in key])
+    for expected, tensor in zip(words, found):
+        assert expected.shape == (7, 9)
+        np.testing.assert_array_equal(expected, tensor.numpy())
