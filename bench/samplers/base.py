@@ -53,10 +53,15 @@ class Problem:
         return self.conditioner.energy(images_NCHW, self.condition_ND, self.streams, step)
 
     def gradients(self, energy_N: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-        """Gradients of each sample's own energy: the sum over samples is differentiated, never the mean."""
+        """Gradients of each sample's own energy: the sum over samples is differentiated, never the mean.
+
+        ``energy_N`` is cut off from its graph, which is freed here.
+        """
         self.evaluations["generator_backwards"] += self.counted
         self.evaluations["auxiliary_backwards"] += self.counted * self.conditioner.views
-        return torch.autograd.grad(energy_N.sum(), inputs)
+        found = torch.autograd.grad(energy_N.sum(), inputs)
+        energy_N.detach_()
+        return found
 
 
 class Sampler(ABC):

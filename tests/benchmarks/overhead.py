@@ -40,13 +40,12 @@ def timed(name: str, function: Any) -> Any:
 
 def instrument() -> None:
     """Wraps what is not harness, where the assembly hands it out."""
-    import torch
-
     from bench import workshop
     from bench.assembly import Assembly
-    from bench.metrics import accuracy, clip_score, fid
+    from bench.components import METRICS, component_class
+    from bench.samplers.base import Problem
 
-    torch.autograd.grad = timed("gradients", torch.autograd.grad)
+    Problem.gradients = timed("gradients", Problem.gradients)
     for kind, methods in (
         ("generator", ("decode",)), ("conditioner", ("embed", "encode", "energy")), ("judge", ("readout",))
     ):  # fmt: skip
@@ -64,7 +63,8 @@ def instrument() -> None:
         setattr(Assembly, kind, loaded)
     workshop.train_translator = timed("translator training", workshop.train_translator)
     workshop.Workshop._synthesize = timed("synthetic pairs", workshop.Workshop._synthesize)
-    for metric in (accuracy.ClassAccuracy, accuracy.AttributeAccuracy, clip_score.ClipScore, fid.Fid):
+    for kind in METRICS:
+        metric = component_class("metrics", kind)
         metric.compute = timed("metrics", metric.compute)
 
 
