@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bench.assets.missing import Published, missing_asset
 from bench.components import resolve_path
 from bench.errors import WeightError
 from bench.keys import content_key
@@ -63,12 +65,14 @@ def _sha256_of(path: str, size: int, modified_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def file_hash(path: Path) -> str:
+def file_hash(path: Path, published: Published | None = None) -> str:
     """Hex SHA-256 of a file, read once per process while size and time of change stay.
 
-    Raises WeightError where it is missing.
+    Raises WeightError where it is missing, with what is known of the ``published`` file that belongs there.
     """
     if not path.is_file():
+        if published is not None:
+            raise missing_asset(published, path)
         raise WeightError(
             f"weight file '{path}' is missing. Correct 'weights' in the suite or put the file there."
         )
@@ -79,34 +83,50 @@ def file_hash(path: Path) -> str:
 def weight_hashes(config: Any) -> dict[str, str]:
     """Name of each weight file that a component's configuration uses → sha256, nested ones included.
 
-    Zoo models answer from their cards; a file of the user's own is read. Raises WeightError if missing.
+    Files of one name go by their paths. Zoo models answer from their cards; a file of the user's own is
+    read. Raises WeightError if missing.
     """
+    found = _weight_files(config)
+    names = Counter(Path(path).name for path in {path for path, _ in found})
+    return {path if names[Path(path).name] > 1 else Path(path).name: sha256 for path, sha256 in found}
+
+
+def _weight_files(config: Any) -> list[tuple[str, str]]:
+    """(path or zoo name, sha256) of every weight file, this configuration's own first."""
     from bench.zoo.weights import model_sha256
 
-    hashes: dict[str, str] = {}
     if not is_dataclass(config):
-        return hashes
-    path, model = getattr(config, "weights", None), getattr(config, "model", None)
-    if path:
-        hashes[Path(path).name] = file_hash(Path(path))
-    elif isinstance(model, str):
-        hashes[model] = model_sha256(model)
+        return []
+    paths = {str(getattr(config, name, None) or ""): known for name, known in _files(config).items()}
+    found = [(path, file_hash(Path(path), known)) for path, known in paths.items() if path]
+    model = getattr(config, "model", None)
+    if not found and isinstance(model, str) and not hasattr(config, "assets"):
+        found.append((model, model_sha256(model)))
     for value in vars(config).values():
-        hashes |= weight_hashes(value)
-    return hashes
+        found += _weight_files(value)
+    return found
 
 
-def _content(value: Any) -> Any:
+def _files(config: Any) -> Mapping[str, Published | None]:
+    """Fields of a configuration that hold the path of a weight file → what is known of the public one.
+
+    A component lists them as ``assets``; without that, ``weights`` is the one and ``model`` names the zoo's.
+    """
+    return getattr(config, "assets", {"weights": None})
+
+
+def _content(value: Any, without: Iterable[str] = ()) -> Any:
     if isinstance(value, Mapping):
-        return {key: _content(item) for key, item in value.items() if key not in _NOT_CONTENT}
+        names = {*_NOT_CONTENT, *without}
+        return {key: _content(item) for key, item in value.items() if key not in names}
     return value
 
 
 def component(named: Named[Any]) -> dict[str, Any]:
     """What of a component enters a key: fields that matter, weights, algorithm version, foreign source."""
     described = {
-        "config": _content(named.raw),
-        "weights": sorted(weight_hashes(named.config).values()),
+        "config": _content(named.raw, _files(named.config)),
+        "weights": sorted(sha256 for _, sha256 in _weight_files(named.config)),
         "version": getattr(type(named.config), "version", 1),
     }
     if named.kind == "python":
