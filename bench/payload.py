@@ -114,4 +114,9 @@ def unpack_scores(payload: bytes) -> tuple[tuple[Score, ...], dict[str, np.ndarr
     """What :func:`pack_scores` was given."""
     arrays, meta = unpack(payload)
     columns = {name.removeprefix("column/"): values for name, values in arrays.items()}
-    return tuple(Score(**score) for score in meta["scores"]), columns
+    return tuple(_score(score) for score in meta["scores"]), columns
+
+
+def _score(plain: Mapping[str, Any]) -> Score:
+    interval = plain.get("interval")  # a list in JSON
+    return Score(**{**plain, "interval": None if interval is None else tuple(interval)})

@@ -35,7 +35,8 @@ from bench.artifacts.locks import file_lock
 from bench.errors import DataError, ResultError
 from bench.types import ConditionKind, Score, Timing
 
-SCHEMA = 2
+SCHEMA = 3
+READABLE = (2, 3)  # 2: no intervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +174,7 @@ class RunStore:
     def read_run(self) -> dict[str, Any]:
         path = self.run_dir / "run.json"
         content = _read_json(path, "Run the suite first: tr0n-bench run SUITE.")
-        if content.get("schema") != SCHEMA:
-            raise ResultError(
-                f"{path}: schema {content.get('schema')!r}, this version reads {SCHEMA}. Run anew."
-            )
+        _check_schema(path, content)
         return content
 
     def write_record(self, record: Record) -> None:
@@ -185,10 +183,8 @@ class RunStore:
     def read_record(self, cell_id: str) -> Record:
         path = self.cell_dir(cell_id) / "record.json"
         content = _read_json(path, "The cell did not run; run the suite again.")
-        if content.get("schema") != SCHEMA:
-            raise ResultError(
-                f"{path}: schema {content.get('schema')!r}, this version reads {SCHEMA}. Run anew."
-            )
+        _check_schema(path, content)
+        content["schema"] = SCHEMA  # what an older one lacks has the defaults of today
         unknown = content.keys() - {item.name for item in fields(Record)}
         if unknown:
             raise ResultError(f"{path}: unknown field '{min(unknown)}'. Remove it or run the cell again.")
@@ -327,6 +323,12 @@ def _read_json(path: Path, remedy: str) -> dict[str, Any]:
     return content
 
 
+def _check_schema(path: Path, content: Mapping[str, Any]) -> None:
+    if content.get("schema") not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise ResultError(f"{path}: schema {content.get('schema')!r}, this version reads {known}. Run anew.")
+
+
 def _with_nan(content: dict[str, Any]) -> dict[str, Any]:
     """Null score values back to NaN."""
     for key in ("scores", "curve"):
@@ -337,11 +339,13 @@ def _with_nan(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def scores_frame(store: RunStore) -> pd.DataFrame:
-    """Long table of all scores of a run: one row per (cell, metric, step)."""
+    """Long table of all scores of a run: one row per (cell, metric, step), intervals as two columns."""
     rows = []
     for record in store.records():
         cell = asdict(record.cell)
         del cell["config"]
         for score in (*record.scores, *record.curve):
-            rows.append({**cell, "status": record.status, **asdict(score)})
+            row = {**cell, "status": record.status, **asdict(score)}
+            low, high = row.pop("interval") or (math.nan, math.nan)
+            rows.append({**row, "interval_low": low, "interval_high": high})
     return pd.DataFrame(rows)

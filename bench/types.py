@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -32,6 +33,11 @@ class Score:
 
     ``step`` is the refinement step for a point of a quality-versus-steps curve, None for the final
     samples. ``judge`` names the network that scored (None where none did).
+
+    ``interval`` is the 95 % confidence interval (low, high), in the score's own unit, and
+    ``interval_method`` says in words how it was found; None where there is none, and then the text says why
+    or is empty. It covers what the score estimates, not the estimate: that of a biased score, such as FID at
+    small n, may lie beside ``value``.
     """
 
     metric: str
@@ -43,7 +49,17 @@ class Score:
     judge: str | None = None
     version: int = 1
     step: int | None = None
+    interval: tuple[float, float] | None = None
+    interval_method: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.interval is not None:
+            low, high = self.interval
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ValueError(
+                    f"interval of '{self.metric}' must be finite, low first, got {self.interval}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import DataError, ResultError
-from bench.payload import to_pngs
+from bench.payload import pack_scores, to_pngs, unpack_scores
 from bench.store import (
     CellInfo,
     Record,
@@ -28,6 +28,7 @@ from bench.store import (
 from bench.types import Score, Timing
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+ENDS = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.floats(allow_nan=True, allow_infinity=False)
 
 
@@ -44,6 +45,7 @@ scores = st.builds(
     metric=TEXT, title=TEXT, value=NUMBERS, unit=st.sampled_from(["", "s", "%"]),
     better=st.sampled_from(["lower", "higher", "none"]), n=st.integers(1, 10**9),
     judge=st.none() | TEXT, step=st.none() | st.integers(0, 100),
+    interval=st.none() | st.tuples(ENDS, ENDS).map(lambda pair: tuple(sorted(pair))), interval_method=TEXT,
     details=st.dictionaries(TEXT, st.integers() | TEXT, max_size=2),
 )  # fmt: skip
 timings = st.builds(
@@ -74,12 +76,40 @@ def test_any_record_reads_back_equal(tmp_path: Path, scores, timing, text, error
     assert repr(again) == repr(record)  # NaN equals itself only as text
 
 
+def test_records_and_runs_of_the_last_schema_are_still_read(tmp_path):
+    store = RunStore(tmp_path)
+    score = Score(metric="fid", title="FID", value=1.0, n=4)
+    store.write_run({"cells": ["c"]})
+    store.write_record(Record(cell=cell(), status="ok", scores=(score,)))
+    for path in (tmp_path / "run.json", store.cell_dir("c") / "record.json"):
+        content = json.loads(path.read_text())
+        content["schema"] = 2
+        for item in content.get("scores", ()):
+            del item["interval"], item["interval_method"]
+        path.write_text(json.dumps(content))
+    (record,) = store.records()
+    assert record.scores == (score,)
+    assert record.schema == 3
+
+
+@pytest.mark.parametrize("interval", [(2.0, 1.0), (math.nan, 1.0), (0.0, math.inf)])
+def test_an_interval_is_finite_and_in_order(interval):
+    with pytest.raises(ValueError, match="low first"):
+        Score(metric="fid", title="FID", value=1.0, n=4, interval=interval)
+
+
+def test_scores_with_intervals_survive_their_artifact():
+    score = Score(metric="fid", title="FID", value=1.0, n=4, interval=(0.5, 1.5), interval_method="m")
+    columns = {"column": np.array([1.0, 2.0])}
+    assert unpack_scores(pack_scores([score], columns))[0] == (score,)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "cannot be read"),
         ("[1]", "holds no JSON object"),
-        ('{"schema": 99}', "schema 99, this version reads 2"),
+        ('{"schema": 99}', "schema 99, this version reads 2 and 3"),
         ('{"schema": 2, "extra": 1}', "unknown field 'extra'"),
         ('{"schema": 2, "status": "ok"}', "cell: "),
         ('{"schema": 2, "cell": {}, "status": "maybe"}', "record.json"),
@@ -167,10 +197,12 @@ def test_what_two_runs_share_leaves_out_time():
 def test_the_long_table_has_a_row_per_score(tmp_path):
     store = RunStore(tmp_path)
     store.write_run({"cells": ["a", "b", "never-ran"]})
-    score = Score(metric="fid", title="FID", value=1.0, n=4)
+    score = Score(metric="fid", title="FID", value=1.0, n=4, interval=(0.5, 1.5))
     at_step = Score(metric="fid", title="FID", value=2.0, n=4, step=5)
     store.write_record(Record(cell=cell("a"), status="ok", scores=(score,), curve=(at_step,)))
     store.write_record(Record(cell=cell("b"), status="failed", error={"type": "E", "message": "m"}))
     frame = scores_frame(store)
     assert list(frame["value"]) == [1.0, 2.0]
+    assert list(frame["interval_low"]) == [0.5, pytest.approx(math.nan, nan_ok=True)]
+    assert list(frame["interval_high"].dropna()) == [1.5]
     assert [record.cell.id for record in store.records()] == ["a", "b"]
