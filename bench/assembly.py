@@ -11,7 +11,7 @@ import torch
 
 from bench.conditioners.base import Conditioner
 from bench.conditions import Assignment, assign, class_conditions, text_conditions
-from bench.generators.base import Generator
+from bench.generators.base import AnyGenerator
 from bench.judges.base import Judge
 from bench.plan import Cell
 from bench.suite import Suite
@@ -52,7 +52,7 @@ class Assembly:
             self._loaded[key] = make()
         return self._loaded[key]
 
-    def generator(self, name: str) -> Generator:
+    def generator(self, name: str) -> AnyGenerator:
         return self.once(("generator", name), lambda: self.suite.generators[name].config.load(self.device))
 
     def conditioner(self, name: str) -> Conditioner:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -35,7 +36,9 @@ VERSIONS = {
     "score": 1,
 }
 # Of a component's fields: where a file lies and how much is done at once, but not what comes out.
-_NOT_CONTENT = ("weights", "sha256", "batch_size")
+_NOT_CONTENT = ("weights", "sha256", "batch_size", "trust")
+# What of a folder does not change what is computed with it.
+_NOT_IN_FOLDERS = re.compile(r"(^|/)(\..*|__pycache__|.*\.(md|png|jpe?g|gif|pyc))(/|$)", re.IGNORECASE)
 # What of a TR0N translator's configuration its pairs depend on; other kinds' pairs depend on all of it.
 _PAIR_FIELDS = {"tr0n": ("kind", "route", "captioner", "seed")}
 _NOT_TRAINING = ("num_pairs",)  # in the translator's key by itself
@@ -59,17 +62,20 @@ class Identity:
         return {"version": VERSIONS[self.kind], **self.inputs}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _sha256_of(path: str, size: int, modified_ns: int) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_hash(path: Path, published: Published | None = None) -> str:
-    """Hex SHA-256 of a file, read once per process while size and time of change stay.
+    """Hex SHA-256 of a file, or of a folder's files; each is read once per process while size and time of
+    change stay.
 
     Raises WeightError where it is missing, with what is known of the ``published`` file that belongs there.
     """
+    if path.is_dir():
+        return _folder_hash(path)
     if not path.is_file():
         if published is not None:
             raise missing_asset(published, path)
@@ -78,6 +84,16 @@ def file_hash(path: Path, published: Published | None = None) -> str:
         )
     stat = path.stat()
     return _sha256_of(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def _folder_hash(folder: Path) -> str:
+    """Hex SHA-256 over the names and contents of a folder's files but hidden ones, pictures and the like."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not _NOT_IN_FOLDERS.search(name):
+            digest.update(f"{name}\0{file_hash(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def weight_hashes(config: Any) -> dict[str, str]:

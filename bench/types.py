@@ -82,8 +82,8 @@ class Readout:
 class Timing:
     """Wall-clock of one cell's sampling, device synchronised, warm-up excluded.
 
-    ``phase_s`` maps translate / refine / decode / score to seconds in total; ``batch_s`` holds every
-    raw per-batch value (sampling phases only). Evaluations count single samples, not batches:
+    ``phase_s`` maps context / translate / refine / decode / score to seconds in total; ``batch_s`` holds
+    every raw per-batch value (sampling phases only). Evaluations count single samples, not batches:
     ``generator_forwards``, ``generator_backwards``, ``auxiliary_forwards`` (views), ``auxiliary_backwards``.
     """
 

@@ -21,6 +21,7 @@ from bench.artifacts.faults import reason
 from bench.assembly import Assembly
 from bench.conditions import Assignment
 from bench.errors import SamplingError
+from bench.generators.base import ContextGenerator
 from bench.identity import Identity
 from bench.keys import content_key
 from bench.memory import free_memory, is_out_of_memory
@@ -28,7 +29,7 @@ from bench.needs import Needs, Part, needs
 from bench.plan import Cell, Plan
 from bench.provenance import hardware
 from bench.samplers.base import Problem
-from bench.samplers.draw import Draw, draw_tiled, fill_tile, tiles, to_uint8
+from bench.samplers.draw import Draw, Phases, Untimed, draw_tiled, fill_tile, tiles, to_uint8
 from bench.spans import Span
 from bench.streams import Streams
 from bench.timing import PhaseTimer
@@ -339,8 +340,8 @@ class Workshop:
         steps = cell.curve_steps if own.has_curve(span) else ()
         for start in range(span.start, span.stop, batch):
             index = range(start, min(start + batch, span.stop))
-            problem = self.problem(own.assignment, cell, index, translator, tile)
             with timer.batch(len(index)):
+                problem = self.problem(own.assignment, cell, index, translator, tile, timer)
                 draws.append(
                     draw_tiled(sampler, problem, tile=tile, index=index, timer=timer, snapshots=steps)
                 )
@@ -356,24 +357,37 @@ class Workshop:
         index: Sequence[int],
         translator: Translator | None,
         tile: int,
+        timer: Phases | None = None,
     ) -> Problem:
-        """The problem of samples ``index`` of a cell."""
+        """The problem of samples ``index`` of a cell; what their context takes is part of sampling."""
+        generator = self.assembly.generator(cell.generator)
         conditioner = self.assembly.conditioner(cell.conditioner)
+        timer = timer or Untimed()
         conditions = [assignment.conditions[i] for i in index]
+        seeds = torch.tensor([assignment.seeds[i] for i in index], dtype=torch.int64)
+        streams = Streams(seeds, self.assembly.device)
         embedded: list[torch.Tensor] = [torch.empty(0)] * len(index)
+        context: dict[str, list[torch.Tensor]] = {}
         with torch.no_grad():
             # On tiles as well: a text's embedding must not depend on who is asked for beside it.
             for positions, rows in tiles(index, tile):
-                values = conditioner.embed([conditions[k] for k in fill_tile(positions, rows, tile).tolist()])
-                for position, row in zip(positions.tolist(), rows.tolist()):
-                    embedded[position] = values[row]
-        seeds = torch.tensor([assignment.seeds[i] for i in index], dtype=torch.int64)
+                filled = fill_tile(positions, rows, tile)
+                asked = [conditions[k] for k in filled.tolist()]
+                _place(embedded, conditioner.embed(asked), positions, rows)
+                if isinstance(generator, ContextGenerator):
+                    with timer.phase("context"):
+                        seen = generator.context(asked, streams[filled.to(streams.device)])
+                    for name, values in seen.items():
+                        _place(context.setdefault(name, embedded.copy()), values, positions, rows)
         return Problem(
-            self.assembly.generator(cell.generator),
+            generator,
             conditioner,
             torch.stack(embedded),
-            Streams(seeds, self.assembly.device),
+            streams,
             translator,
+            context={name: torch.stack(values) for name, values in context.items()}
+            if isinstance(generator, ContextGenerator)
+            else None,
         )
 
     def _tile(self, own: Needs) -> int:
@@ -435,6 +449,14 @@ def _final_energy(
             )
             energies[positions] = energy.cpu()[rows]
     return energies
+
+
+def _place(
+    column: list[torch.Tensor], values: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor
+) -> None:
+    """Puts these rows of ``values`` at these positions of ``column``."""
+    for position, row in zip(positions.tolist(), rows.tolist()):
+        column[position] = values[row]
 
 
 def _joined(draws: Sequence[Draw]) -> Draw:

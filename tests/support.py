@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+
+from bench.errors import SuiteError
+from bench.generators.base import Block, LatentSpace
+from bench.streams import Streams
 
 SMALL_SUITE: dict[str, Any] = {
     "name": "small",
@@ -63,6 +68,43 @@ class NanGenerator:
         clean = inner.decode
         inner.decode = lambda z: torch.where(z[:, :1, None, None] > 0, torch.nan, clean(z))
         return inner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tinted:
+    """A generator that sees the condition: a grey by class, a noise pattern of its own, and z.
+
+    Images are (N, 3, 32, 32); ``needs_conditions`` False lets it make images of nothing, which are mid-grey.
+    """
+
+    needs_conditions: bool = True
+    kinds: tuple[str, ...] = ("class",)
+
+    resolution = 32
+
+    def load(self, device: torch.device):
+        return TintedGenerator(self)
+
+
+class TintedGenerator:
+    resolution = 32
+
+    def __init__(self, config: Tinted):
+        self.needs_conditions = config.needs_conditions
+        self.latent = LatentSpace(
+            blocks=(Block(name="z", dim=3),), sample=lambda streams: streams.normal("prior:z", (3,))
+        )
+
+    def context(self, conditions, streams: Streams):
+        if conditions is None and self.needs_conditions:
+            raise SuiteError("this generator needs a condition.")
+        digits = [4.5] * len(streams) if conditions is None else [int(c.labels["digit"]) for c in conditions]
+        grey = torch.tensor(digits, device=streams.device) / 4.5 - 1
+        return {"grey": grey, "noise": streams.uniform("tinted:noise", (32, 32), low=-0.1, high=0.1)}
+
+    def decode(self, z_ND, context):
+        colour = 0.5 * context["grey"][:, None] + 0.2 * torch.tanh(z_ND)
+        return colour[:, :, None, None] + context["noise"][:, None]
 
 
 class FinishedRun:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from bench.streams import Streams
+from bench.types import Condition
+
+# What a generator sees besides the latent: name -> a tensor of shape (N, ...), one row per sample.
+Context = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,54 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class ContextGenerator(Protocol):
+    """A frozen pushforward G(z; context): it sees a prompt or a class, or has noise of its own.
+
+    ``context`` is called once per sample, before its sampler starts, and each row is of its sample alone;
+    samplers never see it. ``conditions`` is None where nothing is asked for, as when synthetic pairs are
+    made: a generator that cannot do without raises SuiteError then, and its configuration says so beforehand
+    with ``needs_conditions``. Noise of a sample's own comes from ``streams``.
+    """
+
+    latent: LatentSpace
+    resolution: int
+
+    def context(self, conditions: Sequence[Condition] | None, streams: Streams) -> Context:
+        """Tensors of N rows each."""
+        ...
+
+    def decode(self, z_ND: Tensor, context: Context) -> Tensor:
+        """Float32 images (N, 3, H, W) in [-1, 1] for latents (N, dim) and as many rows of context."""
+        ...
+
+
+AnyGenerator = Generator | ContextGenerator
+
+
+def context_of(
+    generator: AnyGenerator, conditions: Sequence[Condition] | None, streams: Streams
+) -> Context | None:
+    """The context of N samples, None for a generator that has none."""
+    return generator.context(conditions, streams) if isinstance(generator, ContextGenerator) else None
+
+
+def context_rows(context: Context | None, index: Tensor | slice) -> Context | None:
+    """The context of some of the samples."""
+    return None if context is None else {name: values[index] for name, values in context.items()}
+
+
+def decode_in(generator: Any, z_ND: Tensor, context: Context | None) -> Tensor:
+    """G(z; context), or G(z) where there is no context."""
+    return generator.decode(z_ND) if context is None else generator.decode(z_ND, context)
+
+
+@runtime_checkable
 class GeneratorConfig(Protocol):
-    """A component's dataclass. ``resolution`` is known before any weight loads."""
+    """A component's dataclass. ``resolution`` is known before any weight loads.
+
+    Optional: ``needs_conditions``, True where G cannot make an image of nothing; ``kinds``, the kinds of
+    condition that it takes.
+    """
 
     @property
     def resolution(self) -> int: ...

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from bench.errors import MetricError
 from bench.types import Better, ConditionKind, Evidence, MetricResult, Score
 
-SAMPLING = ("translate", "refine", "decode")
+SAMPLING = ("context", "translate", "refine", "decode")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
     """Wall-clock of sampling, after a warm-up and with the device synchronised at every phase.
 
-    Seconds per image cover translate, refine and decode, not scoring or set-up. Evaluations are per image:
-    G and f forwards and backwards, f counting every augmented view.
+    Seconds per image cover translate, refine and decode, and the making of a generator's context where it
+    has one (a prompt's text encoder), not scoring or set-up. Evaluations are per image: G and f forwards and
+    backwards, f counting every augmented view.
     """
 
     judge: None = None
@@ -36,6 +37,8 @@ class Speed:
             ("peak-memory", "Peak memory", timing.peak_memory_gib, "GiB", "lower"),
         ]
         for phase in (*SAMPLING, "score"):
+            if phase == "context" and phase not in timing.phase_s:
+                continue
             title = f"Seconds per image, {phase}"
             rows.append(
                 (f"seconds-per-image/{phase}", title, timing.phase_s.get(phase, 0.0) / n, "s/image", "lower")

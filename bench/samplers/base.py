@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.conditioners.base import Conditioner
-from bench.generators.base import Generator
+from bench.generators.base import AnyGenerator, Context, decode_in
 from bench.streams import Streams
 
 
@@ -21,16 +21,18 @@ class Problem:
 
     ``translator`` is None for samplers that do not use one. ``evaluations`` counts single samples
     through G and views through f, forwards and backwards apart; the last ``padding`` samples only fill
-    the tile and are not counted.
+    the tile and are not counted. ``context`` is what G sees of each sample besides its latent, None for
+    most; ``decode`` puts it in, so that no sampler needs to know.
     """
 
-    generator: Generator
+    generator: AnyGenerator
     conditioner: Conditioner
     condition_ND: Tensor
     streams: Streams
     translator: Any = None
     evaluations: Counter = field(default_factory=Counter)
     padding: int = 0
+    context: Context | None = None
 
     def __len__(self) -> int:
         return len(self.streams)
@@ -42,7 +44,11 @@ class Problem:
     def decode(self, z_ND: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1]; counted."""
         self.evaluations["generator_forwards"] += self.counted
-        return self.generator.decode(z_ND)
+        return self.render(z_ND)
+
+    def render(self, z_ND: Tensor) -> Tensor:
+        """As :meth:`decode`, for pictures that the sampler does not need; not counted."""
+        return decode_in(self.generator, z_ND, self.context)
 
     def energy(self, z_ND: Tensor, step: int) -> Tensor:
         """Energies (N,) of latents (N, dim); counted."""

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from bench.generators.base import context_rows
 from bench.samplers.base import Problem, Sampler
 
 
@@ -73,7 +74,7 @@ def draw(
 
     def keep(t: int, state: object) -> None:
         if t in snapshots:
-            kept[t] = problem.generator.decode(sampler.latent(problem, state))
+            kept[t] = problem.render(sampler.latent(problem, state))
 
     with torch.no_grad():
         with timer.phase("translate"):
@@ -141,6 +142,7 @@ def draw_tiled(
             problem,
             condition_ND=problem.condition_ND[filled],
             streams=problem.streams[filled],
+            context=context_rows(problem.context, filled),
             padding=tile - len(rows),
         )
         drawn = draw(sampler, part, timer=timer, snapshots=snapshots, max_steps=max_steps)

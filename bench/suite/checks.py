@@ -4,7 +4,8 @@ Besides the members of :data:`bench.components.MEMBERS`, a configuration may off
 a source ``has_captions``; a class conditioner ``heads``, the attributes that make its conditions (None:
 all of the data's); a conditioner or judge ``check_data(source)``, a metric
 ``check_judge(judge)``, each giving what is unfit as text or None; a sampler ``kinds``, the kinds of
-condition that it takes.
+condition that it takes; a generator ``kinds`` likewise, and ``needs_conditions``, True where it makes no
+image of nothing.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def unfit(variant: Any, tables: Tables, settings: Mapping[str, Any]) -> str | No
         _unfit_condition(variant, conditioner, tables, settings)
         or _unfit_data(variant, conditioner, source)
         or _unfit_sampler(variant, kind, tables)
+        or _unfit_generator(variant, kind, generator, tables)
         or _unfit_judges(variant, kind, source, tables)
     )
 
@@ -129,6 +131,23 @@ def _unfit_sampler(variant: Any, kind: ConditionKind, tables: Tables) -> str | N
         f"sampler '{variant.sampler}' takes {' and '.join(kinds)} conditions, and conditioner "
         f"'{variant.conditioner}' makes {kind} conditions. Exclude the combination."
     )
+
+
+def _unfit_generator(variant: Any, kind: ConditionKind, generator: Any, tables: Tables) -> str | None:
+    kinds = getattr(generator, "kinds", KINDS)
+    if kind not in kinds:
+        return (
+            f"generator '{variant.generator}' takes {' and '.join(kinds)} conditions, and conditioner "
+            f"'{variant.conditioner}' makes {kind} conditions. Exclude the combination."
+        )
+    if variant.translator is not None and getattr(generator, "needs_conditions", False):
+        samplers = tables["samplers"]
+        fitting = [name for name, item in samplers.items() if not item.config.uses_translator]
+        return (
+            f"generator '{variant.generator}' makes no image without a condition, so no synthetic pairs can "
+            f"be drawn for translator '{variant.translator}'. Use a sampler without one: {_listed(fitting)}."
+        )
+    return None
 
 
 def _unfit_judges(variant: Any, kind: ConditionKind, source: Any, tables: Tables) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.conditioners.base import Conditioner
 from bench.errors import SuiteError
-from bench.generators.base import Generator
+from bench.generators.base import AnyGenerator, context_of, decode_in
 from bench.streams import Streams
 from bench.translator.config import AttributeCaptioner, Tr0nTranslator
 from bench.types import Condition
@@ -74,7 +74,7 @@ def _caption_encoder(config: AttributeCaptioner, conditioner: Conditioner, devic
 
 
 def synthesize(
-    generator: Generator,
+    generator: AnyGenerator,
     conditioner: Conditioner,
     config: Tr0nTranslator,
     device: torch.device,
@@ -86,7 +86,8 @@ def synthesize(
     """Pairs start … stop-1 (``config.num_pairs`` by default); pair i depends on (seed, i) alone.
 
     Networks run on blocks of a fixed size, so that it does not depend on the bounds either. ``progress``
-    is told how far it is. Source: TR0N, section 3.
+    is told how far it is. Raises SuiteError for a generator that makes no image of nothing. Source: TR0N,
+    section 3.
     """
     stop = config.num_pairs if stop is None else stop
     encode = conditioner.encode
@@ -100,7 +101,8 @@ def synthesize(
             z = generator.latent.prior(streams)
             wanted = slice(max(0, start - first), stop - first)
             latents.append(z[wanted].cpu())
-            conditions.append(encode(generator.decode(z), streams)[wanted].float().cpu())
+            images = decode_in(generator, z, context_of(generator, None, streams))
+            conditions.append(encode(images, streams)[wanted].float().cpu())
             if progress is not None:
                 progress(min(first + BATCH, stop))
     return Pairs(torch.cat(latents), torch.cat(conditions), time.perf_counter() - begin)
