@@ -21,6 +21,7 @@ GENERATORS = {
 CONDITIONERS = {
     "classifier": "bench.conditioners.classifier:Classifier",
     "clip": "bench.conditioners.clip:Clip",
+    "open-clip": "bench.conditioners.open_clip:OpenClipText",
     "quadratic": "bench.conditioners.quadratic:Quadratic",
 }
 TRANSLATORS = {
@@ -35,6 +36,7 @@ SAMPLERS = {
 JUDGES = {
     "classifier": "bench.judges.classifier:ClassifierJudge",
     "clip": "bench.judges.clip:ClipJudge",
+    "open-clip": "bench.judges.open_clip:OpenClipJudge",
     "inception": "bench.judges.inception:InceptionJudge",
 }
 METRICS = {

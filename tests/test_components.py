@@ -25,6 +25,8 @@ from bench.types import Condition
 LISTED = [(table, kind) for table, entries in TABLES.items() for kind in entries]
 # Values for fields without a default.
 REQUIRED = {"root": "/data/coco", "weights": "/models/inception.pth", "judge": "one"}
+# Fields with a default that needs another field beside it.
+BESIDE = {"open-clip": {"pretrained": "openai"}}
 
 
 @pytest.mark.parametrize(("table", "kind"), LISTED)
@@ -41,7 +43,7 @@ def test_every_listed_component_keeps_its_contract(table, kind):
     needed = [
         f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing
     ]
-    block = {"kind": kind, **{name: REQUIRED[name] for name in needed}}
+    block = {"kind": kind, **{name: REQUIRED[name] for name in needed}, **BESIDE.get(kind, {})}
     named = build_component(Document({}, "f"), table, "mine", block)
     assert missing_members(table, named.config) == []
     again = build_component(Document({}, "f"), table, "mine", json.loads(json.dumps(named.raw)))

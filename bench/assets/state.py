@@ -22,9 +22,11 @@ def read_state(
     published: Published | None = None,
     sha256: str | None = None,
     trust: bool = False,
+    inner: str | None = None,
 ) -> dict[str, Tensor]:
     """Key → tensor (CPU, dtypes as stored) of a ``.safetensors`` file or of what torch.save wrote.
 
+    ``inner`` is the key below which a training checkpoint holds the state dict, if the file is one.
     ``sha256`` is compared where given. A pickle that needs code is loaded only with ``trust`` and its
     sha256. Raises WeightError, for a missing file that of :func:`bench.assets.missing.missing_asset`.
     """
@@ -38,6 +40,8 @@ def read_state(
         content = content.state_dict()
     if not isinstance(content, Mapping):
         raise WeightError(f"weight file '{path}' holds a {type(content).__name__}, expected a state dict.")
+    if inner is not None and isinstance(content.get(inner), Mapping):
+        content = content[inner]
     wrong = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if wrong:
         raise WeightError(

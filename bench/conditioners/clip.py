@@ -47,7 +47,7 @@ class Clip:
 class ClipConditioner:
     """f of a CLIP. ``dim`` is the embedding's size."""
 
-    def __init__(self, config: Clip, network: Any, device: torch.device):
+    def __init__(self, config: Any, network: Any, device: torch.device):
         self.config, self.network, self.device = config, network, device
         self.dim = network.embed_dim
         self.views = max(1, config.views)

@@ -44,13 +44,7 @@ class ClipReader:
 
     def readout(self, images_NCHW: np.ndarray, conditions: Sequence[Condition] | None = None) -> Readout:
         def read(batch: Tensor) -> dict[str, Tensor]:
-            x = batch.float() / 255
-            size = self.network.image_size
-            if x.shape[-1] != size:
-                x = F.interpolate(x, (size, size), mode="bicubic", align_corners=False, antialias=True).clamp(
-                    0, 1
-                )
-            raw = self.network.encode_image((x - self.mean) / self.std)
+            raw = self.network.encode_image(self.prepare(batch))
             return {"features": raw, "embedding": F.normalize(raw.float(), dim=1)}
 
         out = in_tiles(images_NCHW, self.batch_size, self.device, read)
@@ -58,6 +52,15 @@ class ClipReader:
         if conditions and all(condition.text and condition.kind == "text" for condition in conditions):
             texts = self.texts([condition.text or "" for condition in conditions])
         return Readout(features=out["features"], image_embedding=out["embedding"], text_embedding=texts)
+
+    def prepare(self, images_NCHW: Tensor) -> Tensor:
+        """uint8 images → what ``encode_image`` takes, float32 (N, 3, image_size, image_size)."""
+        x = images_NCHW.float() / 255
+        size = self.network.image_size
+        if x.shape[-1] != size:
+            x = F.interpolate(x, (size, size), mode="bicubic", align_corners=False, antialias=True)
+            x = x.clamp(0, 1)
+        return (x - self.mean) / self.std
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-norm text embeddings (N, E); equal texts are encoded once, in batches of one fixed size."""

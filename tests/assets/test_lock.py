@@ -33,6 +33,7 @@ def test_what_ships():
         "coco-val2014",
         "openai-clip-vit-b-32",
         "openai-clip-vit-l-14",
+        "laion-clip-vit-b-32",
     ]
     for name, asset in assets.items():
         assert asset.name == name
@@ -46,13 +47,19 @@ def test_what_ships():
 
 def test_the_addresses_are_those_of_the_packages_that_use_them():
     ensure_torchvision()
-    from open_clip.pretrained import get_pretrained_url
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+    from open_clip.pretrained import get_pretrained_cfg, get_pretrained_url
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     assets = load_lock()
     assert assets["torch-fidelity-inception"].url == URL_INCEPTION_V3
     for name, model in (("openai-clip-vit-b-32", "ViT-B-32"), ("openai-clip-vit-l-14", "ViT-L-14")):
         assert assets[name].url == get_pretrained_url(model, "openai")
+    laion = get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")["hf_hub"]
+    assert (
+        assets["laion-clip-vit-b-32"].url
+        == f"https://huggingface.co/{laion}resolve/main/{HF_SAFE_WEIGHTS_NAME}"
+    )
 
 
 def test_the_inception_judge_asks_for_the_locked_file():

@@ -1,0 +1,1 @@
+"""Public networks in their published formats, loaded once for conditioners and judges alike."""
