@@ -17,6 +17,8 @@ GENERATORS = {
     "gan": "bench.generators.gan:Gan",
     "vae": "bench.generators.vae:Vae",
     "linear": "bench.generators.linear:Linear",
+    "biggan": "bench.generators.biggan.brock:BigGan",
+    "biggan-deep": "bench.generators.biggan.deep:BigGanDeep",
 }
 CONDITIONERS = {
     "classifier": "bench.conditioners.classifier:Classifier",

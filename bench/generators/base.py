@@ -33,10 +33,15 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpace:
-    """A flat latent of ``dim`` coordinates. ``sample`` draws the prior: Streams of N -> float32 (N, dim)."""
+    """A flat latent of ``dim`` coordinates. ``sample`` draws the prior: Streams of N -> float32 (N, dim).
+
+    ``stratified``, where there is one, draws numbered latents: it also takes their numbers, int64 (N,), and
+    spreads them evenly over strata (class i mod K for latent i). Synthetic pairs are drawn with it.
+    """
 
     blocks: tuple[Block, ...]
     sample: Callable[[Streams], Tensor]
+    stratified: Callable[[Streams, Tensor], Tensor] | None = None
 
     @property
     def dim(self) -> int:
@@ -66,6 +71,13 @@ class LatentSpace:
     def prior(self, streams: Streams) -> Tensor:
         """Float32 (N, dim) drawn from the generator's own prior, projected."""
         return self.project(self.sample(streams))
+
+    def numbered(self, streams: Streams, start: int) -> Tensor:
+        """:meth:`prior` for latents number start, start + 1, …, stratified where the generator does so."""
+        if self.stratified is None:
+            return self.prior(streams)
+        number = torch.arange(start, start + len(streams), device=streams.device)
+        return self.project(self.stratified(streams, number))
 
     def project(self, z_ND: Tensor) -> Tensor:
         """The nearest point inside the bounds; identity for free blocks."""

@@ -98,7 +98,7 @@ def synthesize(
     with torch.no_grad():
         for first in range(start - start % BATCH, stop, BATCH):
             streams = Streams.from_seed(BATCH, "pairs", config.seed, start=first, device=device)
-            z = generator.latent.prior(streams)
+            z = generator.latent.numbered(streams, first)
             wanted = slice(max(0, start - first), stop - first)
             latents.append(z[wanted].cpu())
             images = decode_in(generator, z, context_of(generator, None, streams))

@@ -214,3 +214,28 @@ def test_the_caption_route_embeds_captions_of_the_generated_images():
     for i in range(40):
         candidates = conditioner.embed_texts(list(texts[i]))
         assert float((candidates - pairs.conditions[i]).norm(dim=1).min()) < 1e-3
+
+
+class Numbered:
+    """A generator that remembers the numbers of the latents it was asked for."""
+
+    resolution = 8
+
+    def __init__(self):
+        self.latent = LatentSpace(
+            blocks=(Block(name="z", dim=2),),
+            sample=lambda streams: torch.zeros(len(streams), 2),
+            stratified=lambda streams, number: torch.stack([number % 7, number], dim=1).float(),
+        )
+
+    def decode(self, z_ND):
+        return torch.zeros(len(z_ND), 3, 8, 8)
+
+
+def test_pairs_are_spread_evenly_over_the_strata_of_a_generator_whatever_their_bounds():
+    conditioner = Quadratic(resolution=8).load(CPU)
+    latents = synthesize(Numbered(), conditioner, Tr0nTranslator(num_pairs=700), CPU).latents
+    assert latents[:, 1].tolist() == list(range(700))
+    assert torch.bincount(latents[:, 0].long()).tolist() == [100] * 7
+    part = synthesize(Numbered(), conditioner, Tr0nTranslator(), CPU, start=300, stop=310).latents
+    assert torch.equal(part, latents[300:310])
