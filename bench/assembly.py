@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from bench.conditions import Assignment, assign, class_conditions, text_conditio
 from bench.generators.base import AnyGenerator
 from bench.judges.base import Judge
 from bench.plan import Cell
+from bench.protocols.prompts import Placed, chosen
+from bench.protocols.sources import load_under
 from bench.suite import Suite
 from bench.worlds.base import ImageSet
 
@@ -64,11 +66,22 @@ class Assembly:
         return self.once(("judge", name), lambda: self.suite.judges[name].config.load(self.device))
 
     def images(self, data: str) -> ImageSet:
-        """The reference split of a data set; its prompts come from there too."""
-        split = self.suite.protocol.reference_split
-        return self.once(
-            ("images", data), lambda: self.suite.data[data].config.load(split, self.cache_dir / "data")
-        )
+        """The reference split of a data set, as the protocol prepares it; its prompts come from there too."""
+        protocol = self.suite.protocol
+        source, folder = self.suite.data[data].config, self.cache_dir / "data"
+        return self.once(("images", data), lambda: load_under(source, folder, protocol))
+
+    def prompts(self, data: str) -> list[Placed]:
+        """The prompts of a data set under the suite's protocol, in order."""
+        return self.once(("prompts", data), lambda: chosen(self.images(data), self.suite.protocol))
+
+    def reference(self, data: str) -> Sequence[int]:
+        """The images of a data set to compare with, in order, at most ``num_reference``."""
+        protocol = self.suite.protocol
+        if protocol.reference == "split":
+            return range(min(len(self.images(data)), protocol.num_reference))
+        indices = list(dict.fromkeys(item.index for item in self.prompts(data)))
+        return indices[: protocol.num_reference]
 
     def assignment(self, cell: Cell) -> Assignment:
         """The conditions, replicates and seeds of a cell's samples."""
@@ -81,6 +94,6 @@ class Assembly:
             distinct = class_conditions(source.attributes, heads)
             limit = cell.num_conditions
         else:
-            distinct = text_conditions(self.images(cell.data), cell.num_conditions)
+            distinct = text_conditions(self.images(cell.data), cell.num_conditions, self.prompts(cell.data))
             limit = None
         return assign(distinct, cell.num_samples, self.suite.seed, limit)

@@ -168,7 +168,7 @@ def _drawn_again(
     for index in way.batches:
         problem = workshop.problem(own.assignment, own.cell, index, translator, way.tile)
         drawn = draw_tiled(sampler, problem, tile=way.tile, index=index)
-        images = to_uint8(drawn.images).cpu().numpy().astype(int)
+        images = to_uint8(drawn.images, workshop.suite.protocol.quantise).cpu().numpy().astype(int)
         latents = drawn.latents.cpu().numpy()
         found |= {i: (images[k], latents[k]) for k, i in enumerate(index) if i in wanted}
     return found

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from bench.errors import DataError
+from bench.protocols import Protocol
+from bench.protocols.prompts import Placed as PlacedPrompt
+from bench.protocols.prompts import chosen as chosen_prompts
 from bench.streams import Streams, hash64
 from bench.types import Condition, ConditionKind
 from bench.worlds.base import ImageSet
@@ -47,21 +50,21 @@ def class_conditions(attributes: Mapping[str, Sequence[str]], heads: Sequence[st
     ]
 
 
-def text_conditions(images: ImageSet, num: int) -> list[Condition]:
-    """The first caption of each of the first ``num`` images in id order (TR0N's protocol)."""
-    conditions = [
-        Condition(
-            id=f"text:{images.ids[i]}",
-            kind="text",
-            text=images.captions[i][0],
-            labels=dict(images.attributes[i]),
-        )
-        for i in range(min(num, len(images)))
-        if images.captions[i]
-    ]
-    if not conditions:
+def text_conditions(
+    images: ImageSet, num: int, prompts: Sequence[PlacedPrompt] | None = None
+) -> list[Condition]:
+    """The first ``num`` of the prompts; by default the first caption of each image in id order (TR0N's
+    protocol)."""
+    if prompts is None:
+        prompts = chosen_prompts(images, Protocol())
+    if not prompts:
         raise DataError("the data set has no captions, so there are no text conditions to sample.")
-    return conditions
+    return [
+        Condition(
+            id=item.id, kind="text", text=item.prompt.caption, labels=dict(images.attributes[item.index])
+        )
+        for item in prompts[:num]
+    ]
 
 
 def assign(

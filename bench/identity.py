@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bench.components import resolve_path
 from bench.errors import WeightError
 from bench.keys import content_key
 from bench.plan import Cell
+from bench.protocols import Protocol
 from bench.suite import Named, Suite
 from bench.types import Condition
 
@@ -138,10 +139,20 @@ def _content(value: Any, without: Iterable[str] = ()) -> Any:
     return value
 
 
+def _as_before(named: Named[Any]) -> dict[str, Any]:
+    """The raw configuration without ``later_fields`` of its class that have their default: fields added to a
+    component whose default leaves results as they were, and keys with them."""
+    later = getattr(type(named.config), "later_fields", ())
+    if not later or named.kind == "python":
+        return named.raw
+    defaults = {item.name: item.default for item in fields(named.config)}
+    return {name: value for name, value in named.raw.items() if name not in later or value != defaults[name]}
+
+
 def component(named: Named[Any]) -> dict[str, Any]:
     """What of a component enters a key: fields that matter, weights, algorithm version, foreign source."""
     described = {
-        "config": _content(named.raw, _files(named.config)),
+        "config": _content(_as_before(named), _files(named.config)),
         "weights": sorted(sha256 for _, sha256 in _weight_files(named.config)),
         "version": getattr(type(named.config), "version", 1),
     }
@@ -184,11 +195,19 @@ def samples(suite: Suite, cell: Cell) -> Identity:
             **_frozen(suite, cell),
             "sampler": component(suite.samplers[cell.sampler]),
             "translator": translator(suite, cell).key if cell.translator is not None else None,
-            "protocol": {"resolution": suite.protocol.resolution, "codec": suite.protocol.codec},
+            # Samples are stored as PNG whatever codec they are judged under.
+            "protocol": {"resolution": suite.protocol.resolution, "codec": "png"}
+            | _unless_default(suite, "quantise"),
             # Kernels round otherwise at another tile: the same samples to the eye, not to the bit.
             "tile": suite.samples.tile,
         },
     )
+
+
+def _unless_default(suite: Suite, *names: str) -> dict[str, Any]:
+    """Fields of the protocol that differ from their defaults, which are in no key."""
+    default, own = asdict(Protocol()), asdict(suite.protocol)
+    return {name: own[name] for name in names if own[name] != default[name]}
 
 
 def snapshots(of: Identity, steps: Sequence[int]) -> Identity:
@@ -196,9 +215,23 @@ def snapshots(of: Identity, steps: Sequence[int]) -> Identity:
     return Identity("snapshots", {"samples": of.key, "steps": list(steps)})
 
 
-def readout(of: Identity, judge: Named[Any]) -> Identity:
+def readout(suite: Suite, of: Identity, judge: Named[Any]) -> Identity:
     """What a judge sees in samples or snapshots."""
-    return Identity("readout", {"of": of.key, "judge": component(judge)})
+    presented = presentation(suite.protocol)
+    return Identity(
+        "readout",
+        {"of": of.key, "judge": component(judge)} | ({"presented": presented} if presented else {}),
+    )
+
+
+def presentation(protocol: Protocol) -> dict[str, Any]:
+    """What becomes of stored samples before a judge sees them; empty where nothing does."""
+    found: dict[str, Any] = {}
+    if protocol.codec != "png":
+        found["codec"] = protocol.codec
+    if protocol.size != protocol.resolution:
+        found |= {"size": protocol.size, "resize_filter": protocol.resize_filter}
+    return found
 
 
 def reference(suite: Suite, data_sha256: str, judge: Named[Any]) -> Identity:
@@ -210,8 +243,18 @@ def reference(suite: Suite, data_sha256: str, judge: Named[Any]) -> Identity:
             "split": suite.protocol.reference_split,
             "resolution": suite.protocol.resolution,
             "judge": component(judge),
-        },
+        }
+        | _reference_selection(suite),
     )
+
+
+def _reference_selection(suite: Suite) -> dict[str, Any]:
+    """Which images are the reference and how they are stored once resized; nothing where it is as it ever
+    was. Crop and filter are in the data's hash."""
+    found = _unless_default(suite, "reference", "reference_codec")
+    if suite.protocol.reference == "prompts":
+        found |= _unless_default(suite, "caption", "caption_seed", "prompts_sha256")
+    return found
 
 
 def score(metric: Named[Any], evidence: Mapping[str, Any]) -> Identity:

@@ -133,8 +133,8 @@ def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
         translator=translator,
         snapshots=snapshots,
         num_curve=min(cell.num_samples, curve.num) if curve else 0,
-        readouts={judge: identity.readout(samples, suite.judges[judge]) for judge in judges},
-        snapshot_readouts={judge: identity.readout(snapshots, suite.judges[judge]) for judge in judges}
+        readouts={judge: identity.readout(suite, samples, suite.judges[judge]) for judge in judges},
+        snapshot_readouts={judge: identity.readout(suite, snapshots, suite.judges[judge]) for judge in judges}
         if snapshots
         else {},
         references=references,
@@ -161,7 +161,7 @@ def reference_spans_of(
     assembly: Assembly, store: ArtifactStore, data: str, item: Identity
 ) -> tuple[Span, ...]:
     """The spans of real images to compare with. Raises DataError where there are fewer than two."""
-    num = min(len(assembly.images(data)), assembly.suite.protocol.num_reference)
+    num = len(assembly.reference(data))
     if num < 2:
         raise DataError(f"data '{data}' has {num} reference images; distribution metrics need two or more.")
     names = store.names("reference", item.key)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.errors import SuiteError
 from bench.keys import content_key, slug
+from bench.protocols import Protocol
 from bench.suite import Suite, Variant
 from bench.suite.checks import applies, condition_kind
 from bench.types import ConditionKind
@@ -84,8 +85,9 @@ def _cell(suite: Suite, variant: Variant) -> Cell:
         "translator": None if variant.translator is None else suite.translators[variant.translator].raw,
         "protocol": {
             "resolution": suite.protocol.resolution,
-            "codec": suite.protocol.codec,
+            "codec": "png",  # as samples are stored
             "reference_split": suite.protocol.reference_split,
+            **prompt_choice(suite.protocol),
         },
     }
     identity = {
@@ -117,6 +119,15 @@ def _cell(suite: Suite, variant: Variant) -> Cell:
         config=config,
         work=estimate(sampler, suite.conditioners[variant.conditioner].config, num_samples),
     )
+
+
+def prompt_choice(protocol: Protocol) -> dict[str, Any]:
+    """What else of a protocol decides on samples, where it is not the default."""
+    names = ("quantise", "caption", "caption_seed", "prompts_sha256")
+    default = Protocol()
+    return {
+        name: getattr(protocol, name) for name in names if getattr(protocol, name) != getattr(default, name)
+    }
 
 
 def _num_conditions(suite: Suite, variant: Variant, kind: ConditionKind, num_samples: int) -> int:

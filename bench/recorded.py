@@ -23,6 +23,7 @@ from bench.errors import ResultError
 from bench.identity import Identity
 from bench.needs import Needs, reference_of
 from bench.plan import Cell
+from bench.protocols import record_protocol
 from bench.spans import Span
 from bench.store import CellInfo, Record, RunStore
 from bench.suite import Suite, suite_from_plain
@@ -122,6 +123,19 @@ def artifacts_of(own: Needs, scores: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def protocol_of(
+    suite: Suite, own: Needs, judges: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """What a record says of the protocol that its scores were made under; ``judges`` says what the reference
+    readouts were made from where their identities do not."""
+    return record_protocol(
+        suite.protocol,
+        num_samples=own.cell.num_samples,
+        num_reference=max((spans[-1].stop for spans in own.reference_spans.values()), default=None),
+        judges={judge: item.inputs for judge, item in own.references.items()} if judges is None else judges,
+    )
+
+
 def read_artifacts(record: Record) -> Artifacts:
     """Raises ResultError where the record's artifacts do not have their form."""
     try:
@@ -147,7 +161,7 @@ def expected_keys(assembly: Assembly, cell: Cell, named: Artifacts) -> dict[str,
         return identity.snapshots(samples(), cell.curve_steps)
 
     def readout(of: Callable[[], Identity], judge: str) -> Identity:
-        return identity.readout(of(), suite.judges[judge])
+        return identity.readout(suite, of(), suite.judges[judge])
 
     keys: dict[str, Known] = {"samples": (named.samples.key, samples)}
     if cell.translator is not None:

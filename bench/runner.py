@@ -27,8 +27,9 @@ from bench.identity import weight_hashes
 from bench.journal import Journal
 from bench.needs import Needs, Part
 from bench.plan import Cell, plan
+from bench.protocols import stamped
 from bench.provenance import environment, git_state, utc_now
-from bench.recorded import artifacts_of, cell_info
+from bench.recorded import artifacts_of, cell_info, protocol_of
 from bench.scoring import Scorer, check_failures, read_drawn, samples_table, with_score_seconds
 from bench.store import Record, RunStore
 from bench.suite import Suite, suite_from_plain
@@ -309,10 +310,12 @@ class _Attempt:
         artifacts = artifacts_of(own, scored.keys)
         source = {name: artifacts[name] for name in ("samples", "scores")}
         self.results.export(own.cell.id, source, self._images(own), drawn.latents, table)
+        protocol = protocol_of(self.suite, own)
         return replace(
             record,
-            scores=scored.scores,
-            curve=scored.curve,
+            scores=stamped(scored.scores, protocol),
+            curve=stamped(scored.curve, protocol),
+            protocol=protocol,
             timing=drawn.timing,
             failed_samples=int((~drawn.ok).sum()),
             hardware=tuple(drawn.hardware),

@@ -62,7 +62,8 @@ class Record:
 
     ``failed_samples`` counts samples that no score includes. ``hardware`` lists what samples were drawn on,
     ``tiles`` the sizes that networks ran on. ``artifacts`` are the keys of all that the scores come from;
-    ``certificate`` is what ``certify`` found, if it was asked.
+    ``certificate`` is what ``certify`` found, if it was asked. ``protocol`` is what
+    :func:`bench.protocols.record_protocol` says; empty in records of older versions and failed ones.
     """
 
     cell: CellInfo
@@ -77,6 +78,7 @@ class Record:
     tiles: tuple[int, ...] = ()
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     certificate: Mapping[str, Any] | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     created_utc: str = ""
 

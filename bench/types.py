@@ -38,6 +38,9 @@ class Score:
     ``interval_method`` says in words how it was found; None where there is none, and then the text says why
     or is empty. It covers what the score estimates, not the estimate: that of a biased score, such as FID at
     small n, may lie beside ``value``.
+
+    ``protocol`` is the hash of the evaluation protocol, judge and reference images (:mod:`bench.protocols`),
+    set when the score is recorded: scores of different hashes are different quantities. "" without a judge.
     """
 
     metric: str
@@ -51,6 +54,7 @@ class Score:
     step: int | None = None
     interval: tuple[float, float] | None = None
     interval_method: str = ""
+    protocol: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

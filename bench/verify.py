@@ -33,11 +33,13 @@ from bench.differences import (
 from bench.errors import ArtifactError, BenchError, ResultError
 from bench.needs import NETWORK, Needs, Part
 from bench.plan import Cell, plan
+from bench.protocols import stamped
 from bench.recorded import (
     Artifacts,
     Known,
     cell_info,
     expected_keys,
+    protocol_of,
     read_artifacts,
     read_suite,
     recorded_needs,
@@ -179,10 +181,9 @@ class _Checker:
             if digest != span.digest:
                 what = f"conditions and seeds of samples {span.start} to {span.stop - 1}"
                 yield Fault("record.json", what, digest, span.digest)
-        largest = self.suite.protocol.num_reference
         for judge, spans in own.reference_spans.items():
             with contextlib.suppress(BenchError):  # without the data they may be fewer
-                num = min(largest, len(self.assembly.images(own.cell.data)))
+                num = len(self.assembly.reference(own.cell.data))
                 if num != spans[-1].stop:
                     yield Fault("record.json", f"images of references.{judge}", str(num), str(spans[-1].stop))
             for span in spans:
@@ -247,12 +248,19 @@ class _Checker:
         drawn = with_score_seconds(self.store, own, read_drawn(self.store, own))
         scored = Scorer(self.suite, self.store, reuse=False).score(own, drawn)
         told.check("timing", self._timing_faults(drawn, record))
+        if record.protocol:
+            told.check("protocol", self._protocol_faults(own, record))
+        else:
+            told.unchecked.append("protocol: the record is of a version that did not write it")
         told.check(
             f"{len(scored.scores)} scores",
-            score_faults("record.json", "score", scored.scores, record.scores, self.rel),
+            score_faults(
+                "record.json", "score", stamped(scored.scores, record.protocol), record.scores, self.rel
+            ),
         )
         if scored.curve or record.curve:
-            curve = score_faults("record.json", "curve", scored.curve, record.curve, self.rel)
+            points = stamped(scored.curve, record.protocol)
+            curve = score_faults("record.json", "curve", points, record.curve, self.rel)
             told.check(f"{len(scored.curve)} points of curves", curve)
         keys = plain_faults("record.json", "key of scores", scored.keys, dict(named.scores))
         if told.check("keys of scores", keys):
@@ -262,6 +270,16 @@ class _Checker:
             told.check("table", table_faults("samples.parquet", expected, table, self.rel))
         if self.with_images:
             told.check("latents", self._latents_faults(own, drawn))
+
+    def _protocol_faults(self, own: Needs, record: Record) -> Iterator[Fault]:
+        """The protocol against the suite; what it says of judges and data against the references' keys."""
+        judges = record.protocol.get("judges", {})
+        for judge, item in own.references.items():
+            key = identity.Identity("reference", judges.get(judge, {})).key
+            if key != item.key:
+                yield Fault("record.json", f"protocol.judges.{judge}", f"the inputs of {item.key}", key)
+        expected = protocol_of(self.suite, own, judges)
+        yield from plain_faults("record.json", "protocol", expected, dict(record.protocol))
 
     def _timing_faults(self, drawn: Drawn, record: Record) -> Iterator[Fault]:
         for name, expected in (

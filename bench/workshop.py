@@ -27,6 +27,7 @@ from bench.keys import content_key
 from bench.memory import free_memory, is_out_of_memory
 from bench.needs import Needs, Part, needs
 from bench.plan import Cell, Plan
+from bench.protocols.images import presented, through_codec
 from bench.provenance import hardware
 from bench.samplers.base import Problem
 from bench.samplers.draw import Draw, Phases, Untimed, draw_tiled, fill_tile, tiles, to_uint8
@@ -227,7 +228,9 @@ class Workshop:
         assert span is not None
         if self.store.exists(*task.part.place):
             return False
-        images = self.assembly.images(own.cell.data).images(range(span.start, span.stop))
+        chosen = self.assembly.reference(own.cell.data)[span.start : span.stop]
+        images = self.assembly.images(own.cell.data).images(chosen)
+        images = through_codec(images, self.suite.protocol.reference_codec)
         readout = self.assembly.judge(task.judge).readout(images)
         content = payload.pack(*payload.readout_arrays(readout))
         self._write(task.part, own.references[task.judge], content)
@@ -266,8 +269,9 @@ class Workshop:
         drawn, energies, timer, counts, tile = self._draw(own, span)
         seconds = {"setup": timer.began - begin, "draw": time.perf_counter() - timer.began}
         begin = time.perf_counter()
-        images = to_uint8(drawn.images).cpu().numpy()
-        snapshots = {str(t): to_uint8(x).cpu().numpy() for t, x in sorted(drawn.snapshots.items())}
+        how = self.suite.protocol.quantise
+        images = to_uint8(drawn.images, how).cpu().numpy()
+        snapshots = {str(t): to_uint8(x, how).cpu().numpy() for t, x in sorted(drawn.snapshots.items())}
         timing = timer.timing(num_samples=len(span), batch_size=tile, evaluations=counts)
         made: list[tuple[Part, Identity, bytes]] = []
         if curve_part is not None and own.snapshots is not None and own.has_curve(span):
@@ -419,7 +423,8 @@ class Workshop:
         meta: dict = {}
         reader = self.assembly.judge(judge)
         begin = time.perf_counter()
-        for step, stack in images.items():
+        for step, stored in images.items():
+            stack = presented(stored, self.suite.protocol)
             readout: Readout = reader.readout(stack, conditions)
             named, meta = payload.readout_arrays(readout)
             arrays |= {f"{step}/{name}" if step else name: values for name, values in named.items()}

@@ -66,6 +66,6 @@ def test_text_conditions_take_the_first_caption_with_attributes(tmp_path):
 def test_images_without_captions_are_left_out_and_none_at_all_is_refused(tmp_path):
     images = Digits().load("val", tmp_path)
     gap = replace(images, captions=(images.captions[0], (), *images.captions[2:]))
-    assert [c.id for c in text_conditions(gap, 3)] == [f"text:{images.ids[i]}" for i in (0, 2)]
+    assert [c.id for c in text_conditions(gap, 3)] == [f"text:{images.ids[i]}" for i in (0, 2, 3)]
     with pytest.raises(DataError, match="no captions"):
         text_conditions(replace(images, captions=((),) * len(images)), 3)

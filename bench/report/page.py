@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.errors import ResultError
 from bench.keys import slug
+from bench.protocols import require_comparable
 from bench.report.figures import frontier, steps
 from bench.report.grids import sample_grid
 from bench.report.tables import Group, escape, groups, markdown_table, phase_table, scores_table
@@ -20,10 +21,14 @@ from bench.store import Record, RunStore, atomic_write, scores_frame
 def write_page(run_dirs: list[Path], out: Path) -> list[Path]:
     """Writes report.md with its tables and pictures; several runs get a section and a folder each.
 
-    Raises ResultError when a run holds no records.
+    Raises ResultError when a run holds no records, and where two runs have scores of one metric on one data
+    set under different protocols.
     """
     if not run_dirs:
         raise ResultError("report: no run was given. Name one or more run folders.")
+    together = [record for run_dir in run_dirs for record in RunStore(run_dir).records()]
+    for group in groups(together):
+        require_comparable(group.records, "report")
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     sections = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -46,9 +46,13 @@ class Draw:
     snapshots: dict[int, Tensor] = field(default_factory=dict)
 
 
-def to_uint8(images_NCHW: Tensor) -> Tensor:
-    """[-1, 1] to uint8 by rounding to the nearest."""
-    return ((images_NCHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+def to_uint8(images_NCHW: Tensor, quantise: Literal["round", "floor"] = "round") -> Tensor:
+    """[-1, 1] to uint8 by rounding to the nearest, or by cutting off as torchvision's ToPILImage does with
+    floats, which darkens by half a level on average."""
+    unit = images_NCHW.clamp(-1, 1) + 1
+    if quantise == "floor":
+        return (unit / 2 * 255).floor().to(torch.uint8)
+    return (unit * 127.5).round().to(torch.uint8)
 
 
 def draw(

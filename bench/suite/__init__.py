@@ -10,16 +10,17 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bench.components import TABLES
 from bench.errors import nearest
-from bench.suite.blocks import Named, build_component, field_names, validate
+from bench.protocols import Protocol, with_base
+from bench.suite.blocks import Named, build_component, field_names, under_protocol, validate
 from bench.suite.checks import check_metrics
 from bench.suite.overrides import apply_overrides
-from bench.suite.types import CurveSettings, Header, ProtocolSettings, SampleSettings, Suite, Variant
+from bench.suite.types import CurveSettings, Header, SampleSettings, Suite, Variant
 from bench.suite.variants import expand_variants
 from bench.suite.yaml import Document, KeyPath, expand_variables, read_yaml
 
@@ -29,7 +30,7 @@ __all__ = [
     "CurveSettings",
     "Header",
     "Named",
-    "ProtocolSettings",
+    "Protocol",
     "SampleSettings",
     "Suite",
     "Variant",
@@ -39,7 +40,7 @@ __all__ = [
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 SECTIONS: dict[str, type] = {
-    "protocol": ProtocolSettings,
+    "protocol": Protocol,
     "samples": SampleSettings,
     "curve": CurveSettings,
 }
@@ -74,7 +75,14 @@ def _build(document: Document, overrides: Iterable[str]) -> Suite:
     head = {key: content[key] for key in field_names(Header) if key in content}
     header = validate(document, (), Header, head, "a suite")
     settings: dict[str, Any] = {key: _settings(document, key, cls) for key, cls in SECTIONS.items()}
+    if settings["protocol"].num_samples and "num" not in (content.get("samples") or {}):
+        settings["samples"] = replace(settings["samples"], num=settings["protocol"].num_samples)
     tables: dict[str, Any] = {table: _table(document, table) for table in TABLES}
+    for table in ("judges", "metrics"):
+        tables[table] = {
+            name: under_protocol(document, table, item, settings["protocol"])
+            for name, item in tables[table].items()
+        }
     check_metrics(document, tables)
     variants = expand_variants(document, content.get("variants"), tables, settings)
     return Suite(**asdict(header), **tables, **settings, variants=variants, source=document.source)
@@ -85,7 +93,10 @@ def _settings(document: Document, key: str, cls: type) -> Any:
     block = document.data.get(key)
     if block is None and cls is CurveSettings:
         return None
-    return validate(document, (key,), cls, {} if block is None else block, f"'{key}'")
+    block = {} if block is None else block
+    if cls is Protocol and isinstance(block, dict):
+        block = with_base(block)
+    return validate(document, (key,), cls, block, f"'{key}'")
 
 
 def _table(document: Document, table: str) -> dict[str, Named[Any]]:

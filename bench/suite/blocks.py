@@ -172,6 +172,35 @@ def build_component(document: Document, table: str, name: str, block: Any) -> Na
     return Named(name=name, kind=kind, raw=raw, config=config, data=data)
 
 
+def under_protocol(document: Document, table: str, named: Named[Any], protocol: Any) -> Named[Any]:
+    """The component with what the protocol settles for it.
+
+    A configuration's class may offer ``protocol_fields``, its field → the protocol's field. A value that the
+    protocol leaves open (None) changes nothing. Raises SuiteError where the suite writes out another one.
+    """
+    if named.kind == "python":  # its arguments are its own affair
+        return named
+    wanted = {
+        own: getattr(protocol, theirs)
+        for own, theirs in getattr(type(named.config), "protocol_fields", {}).items()
+        if getattr(protocol, theirs) is not None
+    }
+    block = document.data[table][named.name]
+    for own, value in wanted.items():
+        if block.get(own) not in (None, value):
+            theirs = type(named.config).protocol_fields[own]
+            raise document.error(
+                (table, named.name, own),
+                f"found {_shown(block[own])}, and protocol '{protocol.name}' says {_shown(value)}. Leave it "
+                f"out here, or set protocol.{theirs}, which makes another protocol.",
+            )
+    changed = {own: value for own, value in wanted.items() if getattr(named.config, own) != value}
+    if not changed:
+        return named
+    config = dataclasses.replace(named.config, **changed)
+    return dataclasses.replace(named, config=config, raw={**named.raw, **changed})
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Restriction:
     data: tuple[str, ...]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from bench.components import TABLES
+from bench.protocols import Protocol
 from bench.suite.blocks import Named, field_names
 from bench.suite.yaml import dump_yaml, escape_variables
 from bench.types import ConditionKind
@@ -25,20 +26,6 @@ class Header:
     version: Positive = 1
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProtocolSettings:
-    """How samples become images and what they are compared with.
-
-    ``resolution`` is the side in pixels that every generator and data set of a variant must have.
-    ``reference_split`` gives prompts and the ``num_reference`` real images of distribution metrics.
-    """
-
-    resolution: Positive = 32
-    codec: Literal["png"] = "png"
-    reference_split: str = "val"
-    num_reference: Positive = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +96,7 @@ class Suite:
     samplers: Mapping[str, Named[Any]]
     judges: Mapping[str, Named[Any]]
     metrics: Mapping[str, Named[Any]]
-    protocol: ProtocolSettings
+    protocol: Protocol
     samples: SampleSettings
     curve: CurveSettings | None
     variants: tuple[Variant, ...]
@@ -123,7 +110,7 @@ class Suite:
         plain: dict[str, Any] = {key: getattr(self, key) for key in field_names(Header)}
         for table in TABLES:
             plain[table] = {name: copy.deepcopy(item.raw) for name, item in getattr(self, table).items()}
-        plain["protocol"] = asdict(self.protocol)
+        plain["protocol"] = {k: v for k, v in asdict(self.protocol).items() if v is not None}
         plain["samples"] = asdict(self.samples)
         if self.curve is not None:
             plain["curve"] = {"steps": list(self.curve.steps), "num": self.curve.num}

@@ -28,6 +28,8 @@ from rich.errors import LiveError
 from rich.progress import Progress
 
 from bench.errors import DataError, SuiteError
+from bench.protocols.base import Crop, Filter
+from bench.protocols.images import prepared
 from bench.worlds.base import manifest_digest
 from bench.worlds.coco_annotations import captions_path, read_captions, unstorable
 
@@ -65,17 +67,25 @@ class CocoImageSet:
     """An ImageSet over a folder in MS-COCO's layout, ids ascending, captions in annotation-id order.
 
     With ``resolution`` every image is cropped at its centre to the short side and resized by Pillow's
-    antialiased bicubic filter; an image of that size already is left as it is. Without, all images must
-    be equal in size. ``image_dir`` defaults to the split's name. Raises DataError where the folder, the
-    caption file or an image is missing or unfit; images are decoded when asked for, not before.
+    antialiased ``resize_filter``; an image of that size already is left as it is. Without, all images must
+    be equal in size. ``crop`` is one of a protocol's. ``image_dir`` defaults to the split's name. Raises
+    DataError where the folder, the caption file or an image is missing or unfit; images are decoded when
+    asked for, not before.
     """
 
     def __init__(
-        self, root: Path | str, split: str, *, image_dir: str | None = None, resolution: int | None = None
+        self,
+        root: Path | str,
+        split: str,
+        *,
+        image_dir: str | None = None,
+        resolution: int | None = None,
+        crop: Crop = "centre",
+        resize_filter: Filter = "bicubic",
     ) -> None:
         root = Path(root).expanduser()
         self._folder = root / (split if image_dir is None else image_dir)
-        self._resolution = resolution
+        self._resolution, self._crop, self._filter = resolution, crop, resize_filter
         path = captions_path(root, split)
         if not path.is_file():
             raise DataError(
@@ -90,6 +100,7 @@ class CocoImageSet:
         entries = read_captions(path)
         self.ids: tuple[str, ...] = tuple(str(entry.id) for entry in entries)
         self.captions: tuple[tuple[str, ...], ...] = tuple(entry.captions for entry in entries)
+        self.annotation_ids: tuple[tuple[int, ...], ...] = tuple(entry.annotation_ids for entry in entries)
         self.attributes: tuple[Mapping[str, str], ...] = tuple(entry.attributes for entry in entries)
         self._files = tuple(entry.file_name for entry in entries)
 
@@ -132,13 +143,18 @@ class CocoImageSet:
 
     @cached_property
     def manifest_sha256(self) -> str:
-        """SHA-256 over ids, captions, attributes, file names, image files' bytes and ``resolution``."""
+        """SHA-256 over ids, captions, attributes, file names, image files' bytes, crop and resize."""
         rows = zip(self.ids, self.captions, self.attributes, self._files, strict=True)
         hashed = (
             (image_id, captions, dict(attributes), name, self._file_digest(name))
             for image_id, captions, attributes, name in track(rows, "hashing images", len(self))
         )
-        return manifest_digest({"resolution": self._resolution}, hashed)
+        head: dict[str, object] = {"resolution": self._resolution}
+        if self._crop != "centre":
+            head["crop"] = self._crop
+        if self._filter != "bicubic":
+            head["filter"] = self._filter
+        return manifest_digest(head, hashed)
 
     @cached_property
     def _shape(self) -> tuple[int, int]:
@@ -166,13 +182,8 @@ class CocoImageSet:
             raise DataError(
                 f"{path}: cannot read the image: {error}. Replace the file, or remove its entry."
             ) from error
-        side = self._resolution
-        if side is not None and rgb.size != (side, side):
-            short = min(rgb.size)
-            left, top = (rgb.width - short) // 2, (rgb.height - short) // 2
-            rgb = rgb.crop((left, top, left + short, top + short))
-            if short != side:
-                rgb = rgb.resize((side, side), Image.Resampling.BICUBIC)
+        if self._resolution is not None:
+            rgb = prepared(rgb, self._crop, self._resolution, self._filter)
         return np.asarray(rgb).transpose(2, 0, 1)
 
 
@@ -200,13 +211,26 @@ class Coco:
 
     def load(self, split: str, cache_dir: Path) -> CocoImageSet:
         """The split, read in place; ``cache_dir`` is not used. Raises DataError as CocoImageSet does."""
+        return self.load_as(split, cache_dir, "centre", "bicubic", self.resolution)
+
+    def load_as(
+        self, split: str, cache_dir: Path, crop: Crop, resize_filter: Filter, side: int | None
+    ) -> CocoImageSet:
+        """The split under a protocol's geometry."""
         if split == "val":
             name = self.split
         elif split == "train" and self.split.startswith("val"):
             name = "train" + self.split.removeprefix("val")
         else:
             name = split
-        return CocoImageSet(self.root, name, image_dir=self.image_dir, resolution=self.resolution)
+        return CocoImageSet(
+            self.root,
+            name,
+            image_dir=self.image_dir,
+            resolution=side,
+            crop=crop,
+            resize_filter=resize_filter,
+        )
 
 
 def write_coco(

@@ -18,6 +18,7 @@ class Entry:
     id: int
     file_name: str
     captions: tuple[str, ...]
+    annotation_ids: tuple[int, ...]
     attributes: Mapping[str, str]
     size: tuple[int, int] | None
 
@@ -81,6 +82,7 @@ def read_captions(path: Path) -> list[Entry]:
             id=image_id,
             file_name=images[image_id][0],
             captions=tuple(text for _, text in sorted(captions[image_id])),
+            annotation_ids=tuple(number for number, _ in sorted(captions[image_id])),
             attributes=images[image_id][1],
             size=images[image_id][2],
         )
