@@ -34,6 +34,12 @@ SAMPLERS = {
     "langevin": "bench.samplers.langevin:Langevin",
     "translator": "bench.samplers.translate:Translate",
     "tr0n": "bench.samplers.tr0n:Tr0n",
+    "ascent": "bench.samplers.ascent:Ascent",
+    "best-of": "bench.samplers.best_of:BestOf",
+    "rejection": "bench.samplers.best_of:Rejection",
+    "fusedream": "bench.samplers.fusedream:FuseDream",
+    "ppgn": "bench.samplers.ppgn:Ppgn",
+    "noise-optimisation": "bench.samplers.noise:NoiseOptimisation",
 }
 JUDGES = {
     "classifier": "bench.judges.classifier:ClassifierJudge",

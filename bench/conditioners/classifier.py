@@ -89,3 +89,13 @@ class ClassifierConditioner:
         logits = self.network(images_NCHW)
         log_probabilities = torch.cat([F.log_softmax(logits[head], dim=1) for head in self.heads], dim=1)
         return -(condition_ND * log_probabilities).sum(1)
+
+    def target_logit_energy(self, images_NCHW: Tensor, condition_ND: Tensor) -> Tensor:
+        """-Σ (1 - p_h) logit_h of the demanded values, (N,), p held fixed: PPGN's condition gradient.
+
+        Of the gradient of log softmax it keeps the demanded logit's part and drops the others'.
+        """
+        logits = self.network(images_NCHW)
+        joined = torch.cat([logits[head] for head in self.heads], dim=1)
+        probabilities = torch.cat([logits[head].softmax(1) for head in self.heads], dim=1)
+        return -(condition_ND * (1 - probabilities.detach()) * joined).sum(1)

@@ -87,9 +87,13 @@ class ClipConditioner:
     def encode(self, images_NCHW: Tensor, streams: Streams) -> Tensor:
         return self._features(images_NCHW)
 
+    def plain_energy(self, images_NCHW: Tensor, condition_ND: Tensor) -> Tensor:
+        """Minus the cosine of the image as it is, (N,)."""
+        return -F.cosine_similarity(self._features(images_NCHW), condition_ND, dim=1)
+
     def energy(self, images_NCHW: Tensor, condition_ND: Tensor, streams: Streams, step: int) -> Tensor:
         if self.config.views == 0:
-            return -F.cosine_similarity(self._features(images_NCHW), condition_ND, dim=1)
+            return self.plain_energy(images_NCHW, condition_ND)
         views = augment(images_NCHW, streams, step, self.views, self.config.augmentations)
         cosine = F.cosine_similarity(
             self._features(views), condition_ND.repeat_interleave(self.views, dim=0), dim=1

@@ -58,6 +58,15 @@ class Problem:
         self.evaluations["auxiliary_forwards"] += self.counted * self.conditioner.views
         return self.conditioner.energy(images_NCHW, self.condition_ND, self.streams, step)
 
+    def plain_energy(self, z_ND: Tensor, step: int) -> Tensor:
+        """Energies (N,) of images without augmentation, where the conditioner has any; counted."""
+        plain = getattr(self.conditioner, "plain_energy", None)
+        if plain is None:
+            return self.energy(z_ND, step)
+        images = self.decode(z_ND)
+        self.evaluations["auxiliary_forwards"] += self.counted
+        return plain(images, self.condition_ND)
+
     def gradients(self, energy_N: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         """Gradients of each sample's own energy: the sum over samples is differentiated, never the mean.
 
@@ -74,7 +83,11 @@ class Sampler(ABC):
     """A sampler's dataclass derives from this. ``steps`` is 0 where nothing is refined."""
 
     steps: int = 0
-    uses_translator: bool = False
+
+    @property
+    def uses_translator(self) -> bool:
+        """Whether it needs something trained beforehand: a component of the suite's ``translators``."""
+        return False
 
     @abstractmethod
     def init(self, problem: Problem) -> Any:

@@ -22,7 +22,10 @@ class Tr0n(LangevinRefinement):
     """
 
     start: Start = "mixture_mean"
-    uses_translator = True
+
+    @property
+    def uses_translator(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,10 @@ class Translate(Sampler):
     """The translator's output (T = 0). ``start`` picks a draw of the mixture or one of its means."""
 
     start: Start = "sample"
-    uses_translator = True
+
+    @property
+    def uses_translator(self) -> bool:
+        return True
 
     def init(self, problem: Problem) -> Tensor:
         mixture = translate(problem)
