@@ -20,6 +20,8 @@ from bench.errors import SamplingError
 from bench.keys import canonical_json
 from bench.needs import Needs, Part
 from bench.spans import Span
+from bench.statistics.design import Design
+from bench.statistics.intervals import with_intervals
 from bench.suite import Suite
 from bench.types import Condition, Evidence, Readout, Score, Timing
 
@@ -197,7 +199,9 @@ class Scorer:
                 found, part_columns = self._stored_or_made(item, metric.config, evidence)
             scores += [_named(s, metric.config.judge) for s in found if s.step is None]
             curve += [_named(s, metric.config.judge) for s in found if s.step is not None]
-            columns |= part_columns
+            for column, values in part_columns.items():
+                taken = column in columns  # two judges of one metric: each keeps its values
+                columns[f"{column}@{metric.config.judge}" if taken else column] = values
         curve.sort(key=lambda s: s.step or 0)
         columns = dict(sorted(columns.items()))  # as they come from the store
         return Scored(tuple(scores), tuple(curve), columns, keys)
@@ -210,10 +214,13 @@ class Scorer:
             with contextlib.suppress(CorruptArtifact, MissingArtifact):
                 return payload.unpack_scores(self.store.read(*place))
         self.computed += 1
-        result = config.compute(evidence.final(config.judge))
-        scores = list(result.scores)
+        final = evidence.final(config.judge)
+        result = config.compute(final)
+        scores = list(with_intervals(config, final, result, evidence.design()))
         for step, seen in evidence.curve(config.judge):
-            scores += [replace(score, step=step) for score in config.compute(seen).scores]
+            design, at_step = evidence.design(curve=True), config.compute(seen)
+            points = with_intervals(config, seen, at_step, design, curve=True)
+            scores += [replace(score, step=step) for score in points]
         columns = {name: evidence.spread(values) for name, values in result.per_sample.items()}
         if self.reuse:
             self.store.write(*place, payload.pack_scores(scores, columns), item.header)
@@ -247,10 +254,19 @@ class _Evidence:
         self.store, self.own, self.drawn, self.stacked = store, own, drawn, stacked
         self._found: dict[tuple[str, str], Readout] = {}
         self._curves: dict[str, dict[int, Readout]] = {}
+        self._design: Design | None = None
 
     @property
     def _keep(self) -> np.ndarray | None:
         return None if self.drawn.ok.all() else np.flatnonzero(self.drawn.ok)
+
+    def design(self, *, curve: bool = False) -> Design:
+        """Which samples belong together, of those that did not fail."""
+        if self._design is None:
+            self._design = Design.of(self.own.assignment.conditions)
+        num = self.own.num_curve if curve else self.own.cell.num_samples
+        rows = np.arange(len(self.own.assignment)) if self._keep is None else self._keep
+        return self._design.take(rows[rows < num])
 
     def _conditions(self, num: int) -> tuple[Condition, ...]:
         keep = range(num) if self._keep is None else [i for i in self._keep if i < num]

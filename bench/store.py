@@ -349,5 +349,6 @@ def scores_frame(store: RunStore) -> pd.DataFrame:
         for score in (*record.scores, *record.curve):
             row = {**cell, "status": record.status, **asdict(score)}
             low, high = row.pop("interval") or (math.nan, math.nan)
-            rows.append({**row, "interval_low": low, "interval_high": high})
+            details = {key: value for key, value in score.details.items() if key != "jackknife"}
+            rows.append({**row, "interval_low": low, "interval_high": high, "details": details})
     return pd.DataFrame(rows)

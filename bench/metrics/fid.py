@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from bench.errors import MetricError
 from bench.metrics.frechet import Moments, frechet_distance
+from bench.statistics.design import Design
+from bench.statistics.frechet import frechet_left_out
+from bench.statistics.leave_out import LeftOut
 from bench.types import ConditionKind, Evidence, MetricResult, Score
 
 
@@ -53,3 +56,10 @@ class Fid:
             details={"n_reference": len(reference), "feature_dim": dim, "small_n": min(a.n, b.n) <= dim},
         )
         return MetricResult(scores=(score,))
+
+    def left_out(self, evidence: Evidence, design: Design) -> dict[str, LeftOut]:
+        """FID with each group of samples left out, and its bias at this n."""
+        samples, reference = evidence.readouts[self.judge].features, evidence.reference[self.judge].features
+        if samples is None or reference is None:
+            return {}
+        return {"fid": frechet_left_out(samples, Moments.of(reference), design)}

@@ -1,0 +1,102 @@
+"""Fréchet distances with groups left out: the same as computing each anew, and an interval that holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from simulations import conditions, features, frechet_trial, share
+
+from bench.errors import MetricError
+from bench.metrics.fid import Fid
+from bench.metrics.frechet import Moments, frechet_distance
+from bench.statistics.design import Design
+from bench.statistics.frechet import extrapolated_bias, frechet_bootstrap, frechet_left_out
+from bench.statistics.intervals import with_intervals
+from bench.types import Evidence, Readout
+
+
+def distance(x: np.ndarray, reference: Moments) -> float:
+    moments = Moments.of(x)
+    return frechet_distance(moments.mean, moments.covariance, reference.mean, reference.covariance)
+
+
+@pytest.mark.parametrize(
+    ("n", "dim", "each"), [(200, 24, 1), (200, 24, 4), (37, 24, 1), (24, 24, 1), (15, 24, 1)]
+)
+def test_each_value_is_that_of_the_samples_that_stay(n, dim, each):
+    world = features("gaussian", dim)
+    x = world.draw(np.random.default_rng(0), n).astype(np.float32)
+    design = Design.of(conditions(n, each))
+    found = frechet_left_out(x, world.reference, design)
+    # Fewer samples than features: eigenvalues that are zero come out as roots of rounding errors.
+    tolerance = {"rel": 1e-9 if n > dim + 5 else 1e-6}
+    assert found.value == pytest.approx(distance(x, world.reference), **tolerance)
+    for k in range(design.num_groups):
+        expected = distance(x[design.group_N != k], world.reference)
+        assert found.values_K[k] == pytest.approx(expected, **tolerance)
+
+
+def test_bootstrap_replicates_are_those_of_the_samples_drawn():
+    world = features("heavy", 8)
+    x, design = world.draw(np.random.default_rng(0), 60), Design.of(conditions(60, 2))
+    draws, order = np.random.default_rng(0), np.arange(30)
+    for found in frechet_bootstrap(x, world.reference, design, 3):
+        drawn = order[(draws.random(30) * 30).astype(int)]
+        rows = np.concatenate([np.flatnonzero(design.unit_N == unit) for unit in drawn])
+        assert found == pytest.approx(distance(x[rows], world.reference), rel=1e-9)
+
+
+def test_a_parabola_is_extrapolated_exactly():
+    def value(x: float) -> float:
+        return 3 + 5 * x - 2 * x * x
+
+    points = [(x, value(x)) for x in (0.1, 0.13, 0.2)]
+    assert extrapolated_bias(*points) == pytest.approx(value(0.1) - 3)
+
+
+def test_the_bias_is_that_of_many_draws():
+    world = features("heavy", 48)
+    rng, design = np.random.default_rng(5), Design.of(conditions(160))
+    found = [frechet_left_out(world.draw(rng, 160), world.reference, design) for _ in range(40)]
+    bias = np.mean([item.value for item in found]) - world.truth
+    assert bias > 5 * np.std([item.value for item in found])  # without correction no interval would hold
+    assert np.mean([item.bias for item in found]) == pytest.approx(bias, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dim", "n"), [("gaussian", 32, 96), ("heavy", 32, 256), ("rectified", 24, 128)]
+)
+def test_intervals_hold_the_truth(kind, dim, n):
+    # Of 120 that hold it with 95 %, fewer than 106 (88.3 %) come once in 1,000.
+    assert share(frechet_trial(kind, dim, n), 120) > 0.883
+
+
+def test_a_small_n_says_that_its_bias_stays():
+    world = features("gaussian", 32)
+    found = frechet_left_out(
+        world.draw(np.random.default_rng(0), 40), world.reference, Design.of(conditions(40))
+    )
+    assert found.bias is None
+    assert "more than 51 samples" in found.interval("40 samples").method
+    assert found.corrected == found.value
+
+
+def test_fid_has_an_interval_about_its_value_without_bias():
+    rng = np.random.default_rng(0)
+    samples, reference = rng.normal(0.2, 1, (300, 16)), rng.normal(size=(500, 16))
+    evidence = Evidence(
+        conditions=tuple(conditions(300)),
+        readouts={"j": Readout(features=samples.astype(np.float32))},
+        reference={"j": Readout(features=reference.astype(np.float32))},
+    )
+    config, design = Fid(judge="j", allow_small_n=True), Design.of(conditions(300))
+    result = config.compute(evidence)
+    (score,) = with_intervals(config, evidence, result, design)
+    assert score.value == result.scores[0].value
+    assert sum(score.interval) / 2 == pytest.approx(score.value - score.details["bias"])
+    assert len(score.details["jackknife"]["values"]) == 40
+    (point,) = with_intervals(config, evidence, result, design, curve=True)
+    assert point.interval == score.interval
+    assert "jackknife" not in point.details
+    with pytest.raises(MetricError, match="NaN"):
+        frechet_left_out(samples * np.nan, Moments.of(reference), design)
