@@ -10,13 +10,22 @@ from typing import Any
 import torch
 
 from bench.conditioners.base import Conditioner
-from bench.conditions import Assignment, assign, class_conditions, text_conditions
+from bench.conditions import (
+    Assignment,
+    assign,
+    class_conditions,
+    image_conditions,
+    interpolated_conditions,
+    num_ends,
+    text_conditions,
+)
 from bench.generators.base import AnyGenerator
 from bench.judges.base import Judge
 from bench.plan import Cell
 from bench.protocols.prompts import Placed, chosen
 from bench.protocols.sources import load_under
 from bench.suite import Suite
+from bench.types import Condition
 from bench.worlds.base import ImageSet
 
 Progress = Callable[[str, int, int], None]
@@ -83,17 +92,25 @@ class Assembly:
         indices = list(dict.fromkeys(item.index for item in self.prompts(data)))
         return indices[: protocol.num_reference]
 
+    def _ends(self, cell: Cell, what: str, num: int) -> list[Condition]:
+        """The first ``num`` prompts ("texts") or images ("images") of a cell's data as conditions."""
+        images = self.images(cell.data)
+        if what == "images":
+            return image_conditions(images, num)
+        return text_conditions(images, num, self.prompts(cell.data))
+
     def assignment(self, cell: Cell) -> Assignment:
         """The conditions, replicates and seeds of a cell's samples."""
+        conditioner = self.suite.conditioners[cell.conditioner].config
+        limit = None
         if cell.condition_kind == "class":
-            source, conditioner = (
-                self.suite.data[cell.data].config,
-                self.suite.conditioners[cell.conditioner].config,
-            )
+            source = self.suite.data[cell.data].config
             heads = getattr(conditioner, "heads", None) or tuple(source.attributes)
             distinct = class_conditions(source.attributes, heads)
             limit = cell.num_conditions
+        elif cell.condition_kind == "interpolated":
+            ends = self._ends(cell, conditioner.between, num_ends(cell.num_conditions, conditioner.values))
+            distinct = interpolated_conditions(ends, cell.num_conditions, conditioner.values)
         else:
-            distinct = text_conditions(self.images(cell.data), cell.num_conditions, self.prompts(cell.data))
-            limit = None
+            distinct = self._ends(cell, f"{cell.condition_kind}s", cell.num_conditions)
         return assign(distinct, cell.num_samples, self.suite.seed, limit)

@@ -24,6 +24,8 @@ CONDITIONERS = {
     "classifier": "bench.conditioners.classifier:Classifier",
     "clip": "bench.conditioners.clip:Clip",
     "open-clip": "bench.conditioners.open_clip:OpenClipText",
+    "image": "bench.conditioners.wrapped:ImageCondition",
+    "interpolated": "bench.conditioners.wrapped:Interpolated",
     "quadratic": "bench.conditioners.quadratic:Quadratic",
 }
 TRANSLATORS = {

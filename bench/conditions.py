@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from bench.protocols import Protocol
 from bench.protocols.prompts import Placed as PlacedPrompt
 from bench.protocols.prompts import chosen as chosen_prompts
 from bench.streams import Streams, hash64
-from bench.types import Condition, ConditionKind
+from bench.types import Condition
 from bench.worlds.base import ImageSet
 
 
@@ -67,6 +69,49 @@ def text_conditions(
     ]
 
 
+def image_conditions(images: ImageSet, num: int) -> list[Condition]:
+    """The first ``num`` images in id order as references (TR0N's image conditioning)."""
+    return [_image_condition(images, i) for i in range(min(num, len(images)))]
+
+
+def _image_condition(images: ImageSet, i: int) -> Condition:
+    return Condition(
+        id=f"image:{images.ids[i]}",
+        kind="image",
+        labels=dict(images.attributes[i]),
+        origin=f"{images.manifest_sha256[:16]}/{images.ids[i]}",
+        picture=lambda: images.images([i])[0],
+    )
+
+
+def num_ends(num: int, values: int) -> int:
+    """How many conditions ``num`` interpolated ones lie between, ``values`` to each two."""
+    return 2 * math.ceil(num / values)
+
+
+def interpolated_conditions(ends: Sequence[Condition], num: int, values: int) -> list[Condition]:
+    """``values`` conditions on the way between each two that follow one another: first and second, third and
+    fourth, …; ``num`` in all, or fewer where there are not enough ends.
+
+    Shares run from 0.1 to 0.9 in equal steps (0.5 for one value), as TR0N's interpolation mode has them.
+    Raises DataError where there are not two to interpolate between.
+    """
+    if len(ends) < 2:
+        raise DataError(f"interpolation needs two images or prompts, and the data set has {len(ends)}.")
+    shares = [0.5] if values == 1 else [0.1 + 0.8 * k / (values - 1) for k in range(values)]
+    return [
+        Condition(
+            id=f"interpolated:{a.id}+{b.id}@{share:.3f}",
+            kind="interpolated",
+            origin=json.dumps([a.origin or a.text, b.origin or b.text, share]),
+            between=(a, b),
+            share=share,
+        )
+        for a, b in zip(ends[::2], ends[1::2])
+        for share in shares
+    ][:num]
+
+
 def assign(
     distinct: Sequence[Condition], num_samples: int, seed: int, limit: int | None = None
 ) -> Assignment:
@@ -84,7 +129,3 @@ def assign(
         replicates=tuple(replicate for _, replicate in picks),
         seeds=tuple(hash64(seed, condition.id, replicate) for condition, replicate in picks),
     )
-
-
-def condition_kind_title(kind: ConditionKind) -> str:
-    return {"class": "class-conditional", "text": "text-conditional"}[kind]

@@ -24,6 +24,7 @@ from bench.keys import content_key
 from bench.plan import Cell
 from bench.protocols import Protocol
 from bench.suite import Named, Suite
+from bench.suite.nested import Nested, nested_in
 from bench.types import Condition
 
 # Raise one when the making of that kind of artifact changes its content.
@@ -109,7 +110,15 @@ def weight_hashes(config: Any) -> dict[str, str]:
 
 
 def _weight_files(config: Any) -> list[tuple[str, str]]:
-    """(path or zoo name, sha256) of every weight file, this configuration's own first."""
+    """(path or zoo name, sha256) of every weight file, this configuration's own first, those of components
+    inside it last."""
+    found = _own_weight_files(config)
+    for item in nested_in(config):
+        found += _weight_files(item.config)
+    return found
+
+
+def _own_weight_files(config: Any) -> list[tuple[str, str]]:
     from bench.zoo.weights import model_sha256
 
     if not is_dataclass(config):
@@ -120,7 +129,7 @@ def _weight_files(config: Any) -> list[tuple[str, str]]:
     if not found and isinstance(model, str) and not hasattr(config, "assets"):
         found.append((model, model_sha256(model)))
     for value in vars(config).values():
-        found += _weight_files(value)
+        found += _own_weight_files(value)
     return found
 
 
@@ -133,6 +142,8 @@ def _files(config: Any) -> Mapping[str, Published | None]:
 
 
 def _content(value: Any, without: Iterable[str] = ()) -> Any:
+    if isinstance(value, list):
+        return [_content(item) for item in value]
     if isinstance(value, Mapping):
         names = {*_NOT_CONTENT, *without}
         return {key: _content(item) for key, item in value.items() if key not in names}
@@ -152,14 +163,30 @@ def _as_before(named: Named[Any]) -> dict[str, Any]:
 def component(named: Named[Any]) -> dict[str, Any]:
     """What of a component enters a key: fields that matter, weights, algorithm version, foreign source."""
     described = {
-        "config": _content(_as_before(named), _files(named.config)),
-        "weights": sorted(sha256 for _, sha256 in _weight_files(named.config)),
+        "config": _content(_without_nested(_as_before(named), named.config), _files(named.config)),
+        "weights": sorted(sha256 for _, sha256 in _own_weight_files(named.config)),
         "version": getattr(type(named.config), "version", 1),
     }
+    # One by one and in order: which file belongs to which component inside matters.
+    if inside := [component(item.named) for item in nested_in(named.config)]:
+        described["inside"] = inside
     if named.kind == "python":
         source = inspect.getsourcefile(inspect.unwrap(resolve_path(named.raw["target"])))
         described["source"] = file_hash(Path(source)) if source else None
     return described
+
+
+def _without_nested(value: Any, config: Any) -> Any:
+    """Plain data of a configuration without the blocks of components inside it, which are told apart."""
+    if isinstance(config, tuple | list):
+        return [_without_nested(item, part) for item, part in zip(value, config)]
+    if not is_dataclass(config) or not isinstance(value, Mapping):
+        return value
+    return {
+        name: _without_nested(item, getattr(config, name, None))
+        for name, item in value.items()
+        if not isinstance(getattr(config, name, None), Nested)
+    }
 
 
 def pairs(suite: Suite, cell: Cell) -> Identity:
@@ -168,7 +195,7 @@ def pairs(suite: Suite, cell: Cell) -> Identity:
     described = component(named)
     names = _PAIR_FIELDS.get(named.kind, tuple(described["config"]))
     described["config"] = {name: described["config"][name] for name in names if name in described["config"]}
-    return Identity("pairs", {**_frozen(suite, cell), "synthesis": described})
+    return Identity("pairs", {**_frozen(suite, cell, pairing=True), "synthesis": described})
 
 
 def translator(suite: Suite, cell: Cell) -> Identity:
@@ -180,11 +207,12 @@ def translator(suite: Suite, cell: Cell) -> Identity:
     )
 
 
-def _frozen(suite: Suite, cell: Cell) -> dict[str, Any]:
-    return {
-        "generator": component(suite.generators[cell.generator]),
-        "conditioner": component(suite.conditioners[cell.conditioner]),
-    }
+def _frozen(suite: Suite, cell: Cell, *, pairing: bool = False) -> dict[str, Any]:
+    """G and f. Pairs need of f only what a translator reads (``pairing``): one that a wrapper is around."""
+    conditioner = suite.conditioners[cell.conditioner]
+    while pairing and (inner := getattr(conditioner.config, "pairing", None)) is not None:
+        conditioner = inner
+    return {"generator": component(suite.generators[cell.generator]), "conditioner": component(conditioner)}
 
 
 def samples(suite: Suite, cell: Cell) -> Identity:
@@ -271,5 +299,7 @@ def conditions_digest(conditions: Sequence[Condition], seeds: Sequence[int]) -> 
     digest = hashlib.blake2b(digest_size=8)
     for condition, seed in zip(conditions, seeds, strict=True):
         row = [condition.id, condition.kind, condition.text, dict(condition.labels), seed]
+        if condition.origin is not None:
+            row.append(condition.origin)
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()

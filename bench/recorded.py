@@ -79,7 +79,7 @@ def read_suite(results: RunStore, *, python: bool = True) -> Suite:
             for table in TABLES
             if isinstance(plain.get(table), dict)
             for name, block in plain[table].items()
-            if isinstance(block, dict) and block.get("kind") == "python"
+            if _names_code(block)
         ]
         if own:
             raise ResultError(
@@ -87,6 +87,15 @@ def read_suite(results: RunStore, *, python: bool = True) -> Suite:
                 "Where you trust it, add --python."
             )
     return suite_from_plain(plain, str(path))
+
+
+def _names_code(block: Any) -> bool:
+    """Whether a component, or one inside it, is code by its import path."""
+    if isinstance(block, list):
+        return any(map(_names_code, block))
+    if not isinstance(block, dict):
+        return False
+    return block.get("kind") == "python" or any(map(_names_code, block.values()))
 
 
 def cell_info(cell: Cell) -> CellInfo:
@@ -239,6 +248,7 @@ def table_assignment(table: pd.DataFrame) -> Assignment:
                     kind=row["kind"],
                     text=row["text"] if isinstance(row["text"], str) else None,
                     labels=json.loads(row["labels"]),
+                    origin=row["origin"] if isinstance(row.get("origin"), str) else None,
                 )
                 for row in rows
             ),

@@ -104,6 +104,7 @@ def check_failures(own: Needs, drawn: Drawn, largest_share: float) -> None:
 def samples_table(own: Needs, drawn: Drawn) -> pd.DataFrame:
     """One row per sample: what was asked, its seed, what came of it."""
     conditions = own.assignment.conditions
+    origins = [condition.origin for condition in conditions]
     return pd.DataFrame(
         {
             "index": np.arange(len(conditions)),
@@ -111,6 +112,7 @@ def samples_table(own: Needs, drawn: Drawn) -> pd.DataFrame:
             "kind": [condition.kind for condition in conditions],
             "text": [condition.text for condition in conditions],
             "labels": [canonical_json(dict(condition.labels)) for condition in conditions],
+            **({"origin": origins} if any(origins) else {}),
             "replicate": own.assignment.replicates,
             "seed": np.array(own.assignment.seeds, dtype=np.int64),
             "energy": drawn.energy.astype(np.float32),

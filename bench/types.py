@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-ConditionKind = Literal["class", "text"]
+ConditionKind = Literal["class", "text", "image", "interpolated"]
+KINDS: tuple[ConditionKind, ...] = get_args(ConditionKind)
 Better = Literal["higher", "lower", "none"]
 
 
@@ -19,12 +20,20 @@ class Condition:
 
     ``labels`` maps attribute names to the values that the condition demands (``{"digit": "3"}``); it is
     empty where no ground truth is known, as for real captions. ``text`` is untrusted data.
+
+    An "image" condition shows a reference: ``picture`` gives it as uint8 (3, H, W), RGB. An "interpolated"
+    one lies between two others: ``between`` them, ``share`` of the way from the first to the second.
+    ``origin`` says by content what the other fields do not: which picture, between what.
     """
 
     id: str
     kind: ConditionKind
     text: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    origin: str | None = None
+    picture: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
+    between: tuple[Condition, Condition] | None = field(default=None, compare=False, repr=False)
+    share: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,12 @@ from bench.types import Condition
 
 LISTED = [(table, kind) for table, entries in TABLES.items() for kind in entries]
 # Values for fields without a default.
-REQUIRED = {"root": "/data/coco", "weights": "/models/inception.pth", "judge": "one"}
+REQUIRED = {
+    "root": "/data/coco",
+    "weights": "/models/inception.pth",
+    "judge": "one",
+    "conditioner": {"kind": "clip"},
+}
 # Fields with a default that needs another field beside it.
 BESIDE = {"open-clip": {"pretrained": "openai"}}
 

@@ -156,7 +156,7 @@ def test_valid_suites_fit_the_schema():
         (("name",), None),
         (("samples", "num"), 0),
         (("samples", "number"), 3),
-        (("samples", "condition"), "image"),
+        (("samples", "condition"), "picture"),
         (("protocol", "codec"), "jpg"),
         (("curve", "steps"), []),
         (("curve", "steps"), [0, -1]),

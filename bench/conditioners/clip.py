@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.auxiliaries.pictures import prepare
 from bench.conditioners.augment import Augmentation, augment
 from bench.errors import DataError, SuiteError
 from bench.streams import Streams
@@ -30,6 +32,7 @@ class Clip:
     augmentations: tuple[Augmentation, ...] = ("color", "translation", "resize", "cutout")
     weights: str | None = None
     sha256: str | None = None
+    embeds_pictures: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.views < 0:
@@ -76,6 +79,21 @@ class ClipConditioner:
         table = torch.cat(parts)
         row = {text: i for i, text in enumerate(unique)}
         return table[torch.tensor([row[text] for text in texts], device=self.device)]
+
+    def embed_pictures(self, images_NCHW: np.ndarray) -> Tensor:
+        """Raw embeddings (N, dim) of uint8 pictures (N, 3, H, W), prepared as the CLIP was trained."""
+        net, parts = self.network, []
+        with torch.no_grad():
+            for start in range(0, len(images_NCHW), 64):
+                batch = images_NCHW[start : start + 64]
+                if hasattr(net, "prepare"):
+                    x = net.prepare(batch).to(self.device)
+                else:
+                    x = prepare(
+                        torch.from_numpy(batch).to(self.device), net.image_size, net.image_mean, net.image_std
+                    )
+                parts.append(net.encode_image(x).float())
+        return torch.cat(parts)
 
     def _features(self, images_NCHW: Tensor) -> Tensor:
         x = (images_NCHW + 1) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -24,6 +25,7 @@ class OpenClipText(ClipFiles):
 
     views: int = 50
     augmentations: tuple[Augmentation, ...] = ("color", "translation", "resize", "cutout")
+    embeds_pictures: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.auxiliaries.pictures import prepare
 from bench.judges.tiles import in_tiles
 from bench.types import Condition, Readout
 from bench.zoo.weights import load_model
@@ -39,8 +40,6 @@ class ClipReader:
 
     def __init__(self, network: Any, device: torch.device, batch_size: int):
         self.network, self.device, self.batch_size = network, device, batch_size
-        self.mean = torch.tensor(network.image_mean, device=device)[:, None, None]
-        self.std = torch.tensor(network.image_std, device=device)[:, None, None]
 
     def readout(self, images_NCHW: np.ndarray, conditions: Sequence[Condition] | None = None) -> Readout:
         def read(batch: Tensor) -> dict[str, Tensor]:
@@ -55,12 +54,8 @@ class ClipReader:
 
     def prepare(self, images_NCHW: Tensor) -> Tensor:
         """uint8 images → what ``encode_image`` takes, float32 (N, 3, image_size, image_size)."""
-        x = images_NCHW.float() / 255
-        size = self.network.image_size
-        if x.shape[-1] != size:
-            x = F.interpolate(x, (size, size), mode="bicubic", align_corners=False, antialias=True)
-            x = x.clamp(0, 1)
-        return (x - self.mean) / self.std
+        net = self.network
+        return prepare(images_NCHW, net.image_size, net.image_mean, net.image_std)
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit-norm text embeddings (N, E); equal texts are encoded once, in batches of one fixed size."""

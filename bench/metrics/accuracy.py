@@ -102,7 +102,7 @@ class AttributeAccuracy:
 
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
-        return ("class", "text")
+        return ("class", "text", "image")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]

@@ -9,7 +9,7 @@ from bench.metrics.frechet import Moments, frechet_distance
 from bench.statistics.design import Design
 from bench.statistics.frechet import frechet_left_out
 from bench.statistics.leave_out import LeftOut
-from bench.types import ConditionKind, Evidence, MetricResult, Score
+from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Fid:
 
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
-        return ("class", "text")
+        return KINDS
 
     def compute(self, evidence: Evidence) -> MetricResult:
         samples, reference = evidence.readouts[self.judge].features, evidence.reference[self.judge].features

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.errors import MetricError
-from bench.types import Better, ConditionKind, Evidence, MetricResult, Score
+from bench.types import KINDS, Better, ConditionKind, Evidence, MetricResult, Score
 
 SAMPLING = ("context", "translate", "refine", "decode")
 
@@ -23,7 +23,7 @@ class Speed:
 
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
-        return ("class", "text")
+        return KINDS
 
     def compute(self, evidence: Evidence) -> MetricResult:
         timing = evidence.timing

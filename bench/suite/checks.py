@@ -1,7 +1,8 @@
 """Combinations that cannot work, refused before any weight loads.
 
 Besides the members of :data:`bench.components.MEMBERS`, a configuration may offer hints, each optional:
-a source ``has_captions``; a class conditioner ``heads``, the attributes that make its conditions (None:
+a source ``has_captions``; a conditioner ``pairing``, the component inside it that makes synthetic pairs; a
+class conditioner ``heads``, the attributes that make its conditions (None:
 all of the data's); a conditioner or judge ``check_data(source)``, a metric
 ``check_judge(judge)``, each giving what is unfit as text or None; a sampler ``kinds``, the kinds of
 condition that it takes; a generator ``kinds`` likewise, and ``needs_conditions``, True where it makes no
@@ -11,15 +12,14 @@ image of nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from bench.errors import nearest
 from bench.suite.blocks import Named
 from bench.suite.yaml import Document
-from bench.types import ConditionKind
+from bench.types import KINDS, ConditionKind
 
 Tables = Mapping[str, Mapping[str, Named[Any]]]
-KINDS = get_args(ConditionKind)
 
 
 def check_metrics(document: Document, tables: Tables) -> None:

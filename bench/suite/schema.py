@@ -27,6 +27,7 @@ _TABLE_TEXT = {
     "judges": "Judges by name: networks that score and did not guide.",
     "metrics": "Metrics by name. The key 'data' restricts one to cells of these data sets.",
 }
+NESTED = ("conditioners",)  # tables whose components may stand inside another component
 _METRIC_DATA = {
     "description": "Data sets whose cells the metric applies to; left out: all.",
     "anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "null"}],
@@ -43,6 +44,8 @@ def _closed(value: Any) -> Any:
         return [_closed(item) for item in value]
     if not isinstance(value, dict):
         return value
+    if "x-table" in value:  # a component inside another
+        return {"$ref": f"#/$defs/{value['x-table']}-any"}
     result = {
         key: _closed(item)
         for key, item in value.items()
@@ -104,17 +107,20 @@ def suite_schema() -> dict[str, Any]:
                     "then": {"$ref": f"#/$defs/{table}-{kind}"},
                 }
             )
+        entry = {
+            "type": "object",
+            "required": ["kind"],
+            "properties": {"kind": {"enum": [*entries, "python"]}},
+            "allOf": branches,
+        }
         properties[table] = {
             "description": _TABLE_TEXT[table],
             "type": ["object", "null"],
             "propertyNames": {"pattern": NAME_PATTERN},
-            "additionalProperties": {
-                "type": "object",
-                "required": ["kind"],
-                "properties": {"kind": {"enum": [*entries, "python"]}},
-                "allOf": branches,
-            },
+            "additionalProperties": entry,
         }
+        if table in NESTED:
+            definitions[f"{table}-any"] = entry
     for key, cls in SECTIONS.items():
         definitions[key] = of(cls, key)
         properties[key] = {
