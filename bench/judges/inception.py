@@ -1,37 +1,46 @@
-"""The TF-Inception of FID as judge, through torch-fidelity's extractor and clean-fid's resize."""
+"""The TF-Inception of FID as judge, through torch-fidelity's extractor, fed as each public FID code does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.errors import WeightError
+from bench.judges.inception_input import OWN_SCALE, RESIZE, scaled
 from bench.judges.tiles import in_tiles
+from bench.protocols.base import ExtractorResize, ExtractorScale
 from bench.torchvision_guard import ensure_torchvision
 from bench.types import Condition, Readout
 from bench.zoo.weights import file_sha256
 
-SIDE = 299
-
 
 @dataclass(frozen=True, kw_only=True)
 class InceptionJudge:
-    """2048-d pool features of the 2015-12-05 Inception weights in torch-fidelity's file format.
+    """2048-d pool features of the 2015-12-05 Inception weights.
 
-    ``weights`` is the local file ``weights-inception-2015-12-05-6726825d.pth``. ``resize`` "clean" is
-    clean-fid's antialiased Pillow bicubic on floats; "torch-fidelity" is its TF1-style bilinear.
+    ``weights`` is the local file: torch-fidelity's ``weights-inception-2015-12-05-6726825d.pth``, which
+    pytorch-fid publishes as ``pt_inception-2015-12-05-6726825d.pth``. ``resize`` brings images to 299
+    pixels as that code does: "clean" (clean-fid: Pillow's antialiased bicubic on floats), "torch-fidelity"
+    (TensorFlow 1's bilinear), "pytorch-fid" (bilinear at half-pixel centres, no antialiasing), "t2ibenchmark"
+    (Pillow's bicubic, rounded to bytes). ``scale`` "tensorflow" is (x - 128) / 128, "symmetric" is
+    x / 127.5 - 1; left out, that of the same code. A protocol that names an extractor settles both.
     """
 
     weights: str
     sha256: str | None = None
-    resize: Literal["clean", "torch-fidelity"] = "clean"
+    resize: ExtractorResize = "clean"
     batch_size: int = 32
+    scale: ExtractorScale | None = None
+
+    protocol_fields: ClassVar[dict[str, str]] = {"resize": "extractor_resize", "scale": "extractor_scale"}
+    later_fields: ClassVar[tuple[str, ...]] = ("scale",)
+    extractor: ClassVar[str] = "inception-2015-12-05"
 
     def load(self, device: torch.device) -> InceptionReader:
         path = Path(self.weights)
@@ -63,20 +72,20 @@ class InceptionJudge:
             feature_extractor_weights_path=str(path),
             verbose=False,
         )
-        return InceptionReader(extractor.eval().to(device), device, self.resize, self.batch_size)
+        scale = self.scale or OWN_SCALE.get(self.resize, "tensorflow")
+        return InceptionReader(extractor.eval().to(device), device, self.resize, scale, self.batch_size)
 
 
 class InceptionReader:
-    """``extractor`` is torch-fidelity's module; it resizes uint8 images that are not 299 pixels wide."""
+    """``extractor`` is torch-fidelity's module, whose layers are used."""
 
-    def __init__(self, extractor: Any, device: torch.device, resize: str, batch_size: int):
-        self.extractor, self.device, self.resize, self.batch_size = extractor, device, resize, batch_size
+    def __init__(self, extractor: Any, device: torch.device, resize: str, scale: str, batch_size: int):
+        self.extractor, self.device, self.batch_size = extractor, device, batch_size
+        self.resize, self.scale = RESIZE[resize], scale
 
     def readout(self, images_NCHW: np.ndarray, conditions: Sequence[Condition] | None = None) -> Readout:
         def read(batch: Tensor) -> dict[str, Tensor]:
-            if self.resize == "torch-fidelity":
-                return {"features": self.extractor(batch)[0]}
-            return {"features": self._pooled((clean_resize(batch, SIDE) - 128) / 128)}
+            return {"features": self._pooled(scaled(self.resize(batch), self.scale))}
 
         return Readout(features=in_tiles(images_NCHW, self.batch_size, self.device, read)["features"])
 
@@ -93,18 +102,3 @@ _STEM = (
     "MaxPool_2", "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d",
     "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c",
 )  # fmt: skip
-
-
-def clean_resize(batch: Tensor, side: int) -> Tensor:
-    """Float (N, 3, side, side) in about [0, 255] from uint8, by clean-fid's own "clean" resizer.
-
-    Each channel is resized by Pillow's antialiased bicubic as a float image and not rounded again.
-    Source: Parmar et al. 2022, arXiv:2104.11222.
-    """
-    ensure_torchvision()
-    from cleanfid.resize import make_resizer
-
-    resizer = make_resizer("PIL", False, "bicubic", (side, side))
-    images = batch.permute(0, 2, 3, 1).cpu().numpy()
-    resized = np.stack([resizer(image) for image in images])
-    return torch.from_numpy(resized).permute(0, 3, 1, 2).float().to(batch.device)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
 
 from bench.errors import MetricError
 from bench.metrics.frechet import Moments, frechet_distance
@@ -17,15 +20,28 @@ class Fid:
     """FID between the samples and the reference images, in the feature space of ``judge``.
 
     Biased upwards at small n, so compare only equal n. With n at most the number of features the
-    covariance is singular: refused unless ``allow_small_n``. Source: Heusel et al. 2017, arXiv:1706.08500.
+    covariance is singular: refused unless ``allow_small_n``. ``ddof`` and ``moments`` are the protocol's.
+    Source: Heusel et al. 2017, arXiv:1706.08500.
     """
 
     judge: str
     allow_small_n: bool = False
+    ddof: Literal[0, 1] = 1
+    moments: Literal["float64", "float32"] = "float64"
+
+    protocol_fields: ClassVar[dict[str, str]] = {"ddof": "ddof", "moments": "moments"}
+    later_fields: ClassVar[tuple[str, ...]] = ("ddof", "moments")
 
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def _gaussian(self, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance as the protocol takes them: divided by n - ddof, and kept in 32 bits or not."""
+        covariance = moments.scatter / (moments.n - self.ddof) if self.ddof == 0 else moments.covariance
+        if self.moments == "float64":
+            return moments.mean, covariance
+        return moments.mean.astype(np.float32), covariance.astype(np.float32)
 
     def compute(self, evidence: Evidence) -> MetricResult:
         samples, reference = evidence.readouts[self.judge].features, evidence.reference[self.judge].features
@@ -45,7 +61,7 @@ class Fid:
                 f"a singular covariance. Draw more than {dim}, or set allow_small_n: true on this metric."
             )
         a, b = Moments.of(samples), Moments.of(reference)
-        value = frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+        value = frechet_distance(*self._gaussian(a), *self._gaussian(b))
         score = Score(
             metric="fid",
             title="FID",

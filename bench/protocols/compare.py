@@ -31,8 +31,17 @@ def record_protocol(
     Counts are those of the cell. A protocol that leaves the number of samples open keeps it open, and tables
     then show n in every row.
     """
+    used = {
+        item["judge"]["weights"][0]
+        for item in judges.values()
+        if item["judge"]["config"].get("kind") == "inception" and item["judge"]["weights"]
+    }
     settled = replace(
         protocol,
+        # What features were taken with, whatever the protocol asks for.
+        extractor_sha256=min(used - {protocol.extractor_sha256}, default=protocol.extractor_sha256)
+        if protocol.extractor_sha256 is not None
+        else None,
         num_samples=None if protocol.num_samples is None else num_samples,
         # All images there are: which they are says the data's hash.
         num_reference=protocol.num_reference
