@@ -17,6 +17,7 @@ from bench.errors import ArtifactError
 from bench.types import Readout, Score
 
 _META = "meta"
+_ARRAYS = ("features", "image_embedding", "text_embedding", "view_embedding", "pixels")
 
 
 def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> bytes:
@@ -81,22 +82,27 @@ def decode_pngs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 def readout_arrays(readout: Readout) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and metadata of a readout."""
     arrays = {f"logits/{head}": values for head, values in readout.logits.items()}
-    for name in ("features", "image_embedding", "text_embedding"):
+    arrays |= {f"labels/{name}": values for name, values in readout.labels.items()}
+    for name in _ARRAYS:
         values = getattr(readout, name)
         if values is not None:
             arrays[name] = values
-    return arrays, {"classes": {head: list(values) for head, values in readout.classes.items()}}
+    meta: dict[str, Any] = {"classes": {head: list(values) for head, values in readout.classes.items()}}
+    return arrays, {**meta, "about": dict(readout.about)} if readout.about else meta
 
 
 def arrays_readout(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Readout:
     """The readout of :func:`readout_arrays`."""
-    prefix = "logits/"
+
+    def named(prefix: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
     return Readout(
-        features=arrays.get("features"),
-        logits={k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)},
+        logits=named("logits/"),
+        labels=named("labels/"),
         classes={head: tuple(values) for head, values in meta["classes"].items()},
-        image_embedding=arrays.get("image_embedding"),
-        text_embedding=arrays.get("text_embedding"),
+        about=meta.get("about", {}),
+        **{name: arrays.get(name) for name in _ARRAYS},
     )
 
 

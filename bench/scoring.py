@@ -199,11 +199,13 @@ class Scorer:
                 item = identity.score(metric, sources(own, metric.config.judge, drawn))
                 keys[name] = item.key
                 found, part_columns = self._stored_or_made(item, metric.config, evidence)
+            taken = {score.metric for score in scores} | columns.keys()
+            if taken & ({score.metric for score in found} | part_columns.keys()):
+                found = tuple(_told_apart(score, name) for score in found)
+                part_columns = {_apart(column, name): values for column, values in part_columns.items()}
             scores += [_named(s, metric.config.judge) for s in found if s.step is None]
             curve += [_named(s, metric.config.judge) for s in found if s.step is not None]
-            for column, values in part_columns.items():
-                taken = column in columns  # two judges of one metric: each keeps its values
-                columns[f"{column}@{metric.config.judge}" if taken else column] = values
+            columns |= part_columns
         curve.sort(key=lambda s: s.step or 0)
         columns = dict(sorted(columns.items()))  # as they come from the store
         return Scored(tuple(scores), tuple(curve), columns, keys)
@@ -219,7 +221,7 @@ class Scorer:
         final = evidence.final(config.judge)
         result = config.compute(final)
         scores = list(with_intervals(config, final, result, evidence.design()))
-        for step, seen in evidence.curve(config.judge):
+        for step, seen in evidence.curve(config.judge) if getattr(config, "curve", True) else ():
             design, at_step = evidence.design(curve=True), config.compute(seen)
             points = with_intervals(config, seen, at_step, design, curve=True)
             scores += [replace(score, step=step) for score in points]
@@ -227,6 +229,15 @@ class Scorer:
         if self.reuse:
             self.store.write(*place, payload.pack_scores(scores, columns), item.header)
         return tuple(scores), columns
+
+
+def _apart(metric: str, name: str) -> str:
+    return f"{metric}@{name}"
+
+
+def _told_apart(score: Score, name: str) -> Score:
+    """The score by the metric's name in the suite, where another metric gave one of the same name."""
+    return replace(score, metric=_apart(score.metric, name), title=f"{score.title} ({name})")
 
 
 def _named(score: Score, judge: str | None) -> Score:

@@ -81,7 +81,13 @@ class Readout:
 
     ``features`` (N, F) feed distribution metrics; ``logits`` maps a classifier head to (N, K), with
     ``classes`` naming the K values; ``image_embedding`` and ``text_embedding`` (N, E) have unit norm.
-    Fields that a judge does not have are None or empty.
+    ``view_embedding`` (N, E) is the mean of the unit embeddings of an image's augmented views, so that its
+    product with a text's is the mean cosine. ``pixels`` are uint8 (N, 3, H, W), and ``labels`` maps an
+    attribute to what the images are known to show, int32 (N,), as indices into ``classes``.
+
+    ``about`` says in plain data what the judge is: "extractor" (whose features they are, where a distance on
+    them must say so), and what else a score needs to be understood. Fields that a judge does not have are
+    None or empty.
     """
 
     features: np.ndarray | None = None
@@ -89,6 +95,15 @@ class Readout:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     image_embedding: np.ndarray | None = None
     text_embedding: np.ndarray | None = None
+    view_embedding: np.ndarray | None = None
+    pixels: np.ndarray | None = None
+    labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def extractor(self) -> str:
+        """The name of the network whose features these are; empty where the judge does not say."""
+        return str(self.about.get("extractor", ""))
 
 
 @dataclass(frozen=True, kw_only=True)

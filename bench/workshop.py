@@ -36,7 +36,7 @@ from bench.streams import Streams
 from bench.timing import PhaseTimer
 from bench.translator.pairs import Pairs, synthesize
 from bench.translator.train import Translator, read_translator, train_translator, translator_bytes
-from bench.types import Readout
+from bench.types import Condition, Readout
 
 WARM_UP_STEPS = 2
 EVALUATIONS = ("generator_forwards", "generator_backwards", "auxiliary_forwards", "auxiliary_backwards")
@@ -228,10 +228,15 @@ class Workshop:
         assert span is not None
         if self.store.exists(*task.part.place):
             return False
+        shown, judge = self.assembly.images(own.cell.data), self.assembly.judge(task.judge)
         chosen = self.assembly.reference(own.cell.data)[span.start : span.stop]
-        images = self.assembly.images(own.cell.data).images(chosen)
-        images = through_codec(images, self.suite.protocol.reference_codec)
-        readout = self.assembly.judge(task.judge).readout(images)
+        images = through_codec(shown.images(chosen), self.suite.protocol.reference_codec)
+        known = None
+        if getattr(judge, "labelled", False):
+            known = [
+                Condition(id=shown.ids[i], kind="class", labels=dict(shown.attributes[i])) for i in chosen
+            ]
+        readout = judge.readout(images, known)
         content = payload.pack(*payload.readout_arrays(readout))
         self._write(task.part, own.references[task.judge], content)
         self.made["judge_images"] += len(span)

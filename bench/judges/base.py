@@ -15,7 +15,8 @@ class Judge(Protocol):
     def readout(self, images_NCHW: np.ndarray, conditions: Sequence[Condition] | None = None) -> Readout:
         """What the judge sees in uint8 images (N, 3, H, W); text embeddings only where conditions have text.
 
-        The result for one image does not depend on the others; the judge batches internally.
+        The result for one image does not depend on the others; the judge batches internally. A judge with an
+        attribute ``labelled`` that is True is also told, as class conditions, what real images show.
         """
         ...
 

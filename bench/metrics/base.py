@@ -11,7 +11,11 @@ from bench.types import ConditionKind, Evidence, MetricResult
 class MetricConfig(Protocol):
     """``judge`` names the judge whose readout is used (None: none, as for speed).
 
-    ``conditions`` are the kinds of cells that the metric applies to.
+    ``conditions`` are the kinds of cells that the metric applies to. A metric that costs too much for every
+    point of a curve has a class attribute ``curve`` that is False.
+
+    A score that is a mean over samples has a column of its own name, (N,), whose mean over what is not NaN is
+    its value.
     """
 
     judge: str | None

@@ -97,6 +97,9 @@ def taken(evidence: Evidence, rows: np.ndarray) -> Evidence:
             logits={head: values[rows] for head, values in readout.logits.items()},
             image_embedding=some(readout.image_embedding),
             text_embedding=some(readout.text_embedding),
+            view_embedding=some(readout.view_embedding),
+            pixels=some(readout.pixels),
+            labels={name: values[rows] for name, values in readout.labels.items()},
         )
 
     return replace(
