@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 from scipy.special import log_softmax
 
 from bench.errors import MetricError, nearest
@@ -46,15 +47,26 @@ def _correct(readout: Readout, targets: dict[str, np.ndarray]) -> dict[str, np.n
     return {name: readout.logits[name].argmax(1) == target for name, target in targets.items()}
 
 
+def _in_top(logits_NK: np.ndarray, target_N: np.ndarray, k: int) -> np.ndarray:
+    """Whether fewer than k classes come before the target, by logit and, where equal, by index; bool (N,)."""
+    own = np.take_along_axis(logits_NK, target_N[:, None], axis=1)
+    before = np.arange(logits_NK.shape[1]) < target_N[:, None]
+    return ((logits_NK > own) | ((logits_NK == own) & before)).sum(1) < k
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClassAccuracy:
     """Share of samples whose every demanded attribute the judge reads right, and its mean probability.
 
-    The probability is the product over the demanded attributes. Source: TR0N's average probability and
+    The probability is the product over the demanded attributes. ``top`` adds top-k accuracies, such as [5]:
+    every demanded attribute among the judge's k likeliest values. Source: TR0N's average probability and
     LACE's accuracy, with a judge that did not guide.
     """
 
     judge: str
+    top: tuple[Annotated[int, Field(ge=2)], ...] = ()
+
+    later_fields: ClassVar[tuple[str, ...]] = ("top",)
 
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
@@ -72,10 +84,16 @@ class ClassAccuracy:
         probability = np.exp(log_probability)
         chance = 1 / math.prod(len(readout.classes[name]) for name in targets)
         details = {"chance": chance, "attributes": list(targets)}
-        values = (
+        values: list[tuple[str, str, np.ndarray]] = [
             ("class-accuracy", "Class accuracy", correct),
             ("target-probability", "Target probability", probability),
-        )
+        ]
+        for k in self.top:
+            self._check_top(k, readout, targets)
+            among = [_in_top(readout.logits[name], target, k) for name, target in targets.items()]
+            values.append(
+                (f"class-accuracy-top{k}", f"Class accuracy, top {k}", np.logical_and.reduce(among))
+            )
         scores = tuple(
             Score(
                 metric=metric,
@@ -87,8 +105,18 @@ class ClassAccuracy:
             )
             for metric, title, value in values
         )
-        columns = {"class-accuracy": correct, "target-probability": probability.astype(np.float32)}
+        columns = {
+            name: each if each.dtype == np.bool_ else each.astype(np.float32) for name, _, each in values
+        }
         return MetricResult(scores=scores, per_sample=columns)
+
+    def _check_top(self, k: int, readout: Readout, targets: Iterable[str]) -> None:
+        for name in targets:
+            if k >= len(readout.classes[name]):
+                raise MetricError(
+                    f"class-accuracy: top {k} of the {len(readout.classes[name])} values of '{name}' is "
+                    "always right. Lower top."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,16 +9,25 @@ import numpy as np
 
 from bench.errors import MetricError
 from bench.metrics.frechet import Moments, frechet_distance
+from bench.metrics.sets import by_extractor
 from bench.statistics.design import Design
 from bench.statistics.frechet import frechet_left_out
 from bench.statistics.leave_out import LeftOut
-from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
+from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Readout, Score
+
+
+def frechet_name(readout: Readout) -> tuple[str, str]:
+    """Metric id and title: FID, or FD with the name of the network whose features were compared."""
+    if not readout.extractor:
+        return "fid", "FID"
+    return by_extractor("fd", "", readout)[0], f"FD-{readout.extractor}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fid:
     """FID between the samples and the reference images, in the feature space of ``judge``.
 
+    Where the judge names its network the score does too (FD-DINOv2 …), and never shares a column with FID.
     Biased upwards at small n, so compare only equal n. With n at most the number of features the
     covariance is singular: refused unless ``allow_small_n``. ``ddof`` and ``moments`` are the protocol's.
     Source: Heusel et al. 2017, arXiv:1706.08500.
@@ -44,7 +53,8 @@ class Fid:
         return moments.mean.astype(np.float32), covariance.astype(np.float32)
 
     def compute(self, evidence: Evidence) -> MetricResult:
-        samples, reference = evidence.readouts[self.judge].features, evidence.reference[self.judge].features
+        readout = evidence.readouts[self.judge]
+        samples, reference = readout.features, evidence.reference[self.judge].features
         if samples is None or reference is None:
             raise MetricError(
                 f"fid: judge '{self.judge}' has no features. Use a classifier, CLIP or Inception judge."
@@ -62,9 +72,10 @@ class Fid:
             )
         a, b = Moments.of(samples), Moments.of(reference)
         value = frechet_distance(*self._gaussian(a), *self._gaussian(b))
+        metric, title = frechet_name(readout)
         score = Score(
-            metric="fid",
-            title="FID",
+            metric=metric,
+            title=title,
             value=value,
             better="lower",
             n=len(samples),
@@ -75,7 +86,8 @@ class Fid:
 
     def left_out(self, evidence: Evidence, design: Design) -> dict[str, LeftOut]:
         """FID with each group of samples left out, and its bias at this n."""
-        samples, reference = evidence.readouts[self.judge].features, evidence.reference[self.judge].features
+        readout = evidence.readouts[self.judge]
+        samples, reference = readout.features, evidence.reference[self.judge].features
         if samples is None or reference is None:
             return {}
-        return {"fid": frechet_left_out(samples, Moments.of(reference), design)}
+        return {frechet_name(readout)[0]: frechet_left_out(samples, Moments.of(reference), design)}

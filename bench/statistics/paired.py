@@ -124,9 +124,8 @@ def table_design(samples: pd.DataFrame) -> Design:
 
 def values_of(score: Score, samples: pd.DataFrame) -> np.ndarray | None:
     """The per-sample values (N,) float64 that a score is the mean of, or None where it is no such mean."""
-    for name in (f"{score.metric}@{score.judge}", score.metric):
-        if name in samples and samples[name].dtype.kind in "bfiu":
-            return samples[name].to_numpy(np.float64)
+    if score.metric in samples and samples[score.metric].dtype.kind in "bfiu":
+        return samples[score.metric].to_numpy(np.float64)
     return None
 
 
