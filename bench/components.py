@@ -11,6 +11,7 @@ from bench.errors import SuiteError, nearest
 SOURCES = {
     "shapes": "bench.worlds.shapes_source:Shapes",
     "digits": "bench.worlds.digits:Digits",
+    "cifar10": "bench.worlds.cifar:Cifar10",
     "coco": "bench.worlds.coco:Coco",
 }
 GENERATORS = {
@@ -24,6 +25,7 @@ CONDITIONERS = {
     "classifier": "bench.conditioners.classifier:Classifier",
     "clip": "bench.conditioners.clip:Clip",
     "open-clip": "bench.conditioners.open_clip:OpenClipText",
+    "public-classifier": "bench.conditioners.public_classifier:PublicClassifierGuide",
     "image": "bench.conditioners.wrapped:ImageCondition",
     "interpolated": "bench.conditioners.wrapped:Interpolated",
     "quadratic": "bench.conditioners.quadratic:Quadratic",
@@ -47,6 +49,7 @@ JUDGES = {
     "classifier": "bench.judges.classifier:ClassifierJudge",
     "clip": "bench.judges.clip:ClipJudge",
     "open-clip": "bench.judges.open_clip:OpenClipJudge",
+    "public-classifier": "bench.judges.public_classifier:PublicClassifierJudge",
     "inception": "bench.judges.inception:InceptionJudge",
 }
 METRICS = {

@@ -28,6 +28,7 @@ REQUIRED = {
     "root": "/data/coco",
     "weights": "/models/inception.pth",
     "judge": "one",
+    "model": "resnet18",
     "conditioner": {"kind": "clip"},
 }
 # Fields with a default that needs another field beside it.
