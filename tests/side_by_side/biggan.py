@@ -1,6 +1,6 @@
 """Our BigGANs beside the public ones: same random weights, every layer's output, image and gradients.
 
-    python tests/side_by_side/biggan.py --repo CHECKOUT [--resolution 512] [--width 96] [--cases 2]
+    PYTHONPATH=.:tests python tests/side_by_side/biggan.py --repo CHECKOUT [--resolution 512] [--width 96]
 
 CHECKOUT is one of ajbrock/BigGAN-PyTorch (9845943) or huggingface/pytorch-pretrained-BigGAN (1e18aed). Their
 network is built, its weights and statistics are drawn at random, its state dict is saved and loaded with
@@ -20,30 +20,14 @@ import tempfile
 from pathlib import Path
 
 import torch
+from side_by_side.harness import our_biggan, public_biggan, randomise
 from torch import Tensor, nn
 
-from bench.generators.biggan.brock import BigGan
 from bench.generators.biggan.deep import BigGanDeep
 from bench.generators.biggan.layers import upsample
 
 TOLERANCE = 1e-5
 CPU = torch.device("cpu")
-
-
-def randomise(network: nn.Module, seed: int) -> None:
-    """Weights that keep activations near one, statistics and gains away from their neutral values."""
-    g = torch.Generator().manual_seed(seed)
-    for name, value in network.state_dict().items():
-        if not value.is_floating_point() or name.endswith(("sv0", "weight_v")):
-            continue
-        if "var" in name:
-            value.copy_(0.5 + torch.rand(value.shape, generator=g))
-        elif name.endswith("gamma"):
-            value.fill_(0.7)
-        elif value.ndim > 1 and not name.endswith(("u0", "weight_u")):
-            value.copy_(torch.randn(value.shape, generator=g) / value[0].numel() ** 0.5)
-        else:
-            value.copy_(torch.randn(value.shape, generator=g) * 0.3)
 
 
 def outputs(network: nn.Module, run) -> tuple[dict[str, Tensor], Tensor]:
@@ -72,20 +56,8 @@ def brock(repo: Path, resolution: int, width: int, seed: int, folder: Path):
     sys.path.insert(0, str(repo))
     import BigGAN
 
-    settings = {
-        128: {"G_attn": "64", "dim_z": 120},
-        256: {"G_attn": "128", "dim_z": 140},
-        512: {"G_attn": "64", "dim_z": 128},
-    }[resolution]
-    theirs = BigGAN.Generator(
-        G_ch=width, resolution=resolution, n_classes=1000, G_shared=True, shared_dim=128, hier=True,
-        BN_eps=1e-5, SN_eps=1e-8, G_activation=nn.ReLU(inplace=True), skip_init=True, no_optim=True,
-        **settings,
-    ).eval()  # fmt: skip
-    randomise(theirs, seed)
-    path = folder / "biggan.pth"
-    torch.save(theirs.state_dict(), path)
-    ours = BigGan(weights=str(path), resolution=resolution, width=width).load(CPU)
+    theirs = public_biggan(BigGAN, resolution, width, seed)
+    ours = our_biggan(theirs, folder, resolution, width)
     return theirs, ours, lambda z, y: theirs(z, y), lambda name: name, theirs.shared.weight
 
 
@@ -104,7 +76,6 @@ def deep(repo: Path, resolution: int, width: int, seed: int, folder: Path):
             matrix = layer.weight_orig.detach().flatten(1)
             layer.weight_v.copy_(nn.functional.normalize(matrix.T @ layer.weight_u, dim=0, eps=1e-4))
             layer.weight_u.copy_(nn.functional.normalize(matrix @ layer.weight_v, dim=0, eps=1e-4))
-    (folder / "pytorch_model.bin").unlink(missing_ok=True)
     torch.save(theirs.state_dict(), folder / "pytorch_model.bin")
     (folder / "config.json").write_text(theirs.config.to_json_string())
     truncation = 0.43  # between two of the 51 rows

@@ -192,7 +192,7 @@ def load_published(
     for name, layer in network.named_modules():
         if isinstance(layer, ConditionalNorm | Norm):
             for ours, theirs in (("stored_mean", "running_means"), ("stored_var", "running_vars")):
-                own[f"{name}.{ours}"] = statistics_at(state[f"{name}.{theirs}"].float(), truncation)
+                own[f"{name}.{ours}"] = statistics_at(state[f"{name}.{theirs}"], truncation)
             if isinstance(layer, Norm):
                 own[f"{name}.gain"], own[f"{name}.bias"] = state[f"{name}.weight"], state[f"{name}.bias"]
         elif isinstance(layer, SelfAttention):

@@ -110,5 +110,5 @@ def load_published(network: BigGanNetwork, state: Mapping[str, Tensor], path: Pa
     folded = {}
     for key in network.state_dict():
         u = state.get(f"{key.removesuffix('.weight')}.u0") if key.endswith(".weight") else None
-        folded[key] = state[key].float() if u is None else fold_one_vector(state[key], u)
+        folded[key] = state[key] if u is None else fold_one_vector(state[key], u)
     network.load_state_dict(folded)
