@@ -18,6 +18,7 @@ GENERATORS = {
     "gan": "bench.generators.gan:Gan",
     "vae": "bench.generators.vae:Vae",
     "linear": "bench.generators.linear:Linear",
+    "stylegan": "bench.generators.checkout.stylegan:StyleGan",
     "biggan": "bench.generators.biggan.brock:BigGan",
     "biggan-deep": "bench.generators.biggan.deep:BigGanDeep",
 }

@@ -41,6 +41,7 @@ VERSIONS = {
 _NOT_CONTENT = ("weights", "sha256", "batch_size", "trust")
 # What of a folder does not change what is computed with it.
 _NOT_IN_FOLDERS = re.compile(r"(^|/)(\..*|__pycache__|.*\.(md|png|jpe?g|gif|pyc))(/|$)", re.IGNORECASE)
+_CODE = (".py", ".cpp", ".cu", ".cuh", ".h")
 # What of a TR0N translator's configuration its pairs depend on; other kinds' pairs depend on all of it.
 _PAIR_FIELDS = {"tr0n": ("kind", "route", "captioner", "seed")}
 _NOT_TRAINING = ("num_pairs",)  # in the translator's key by itself
@@ -77,7 +78,7 @@ def file_hash(path: Path, published: Published | None = None) -> str:
     Raises WeightError where it is missing, with what is known of the ``published`` file that belongs there.
     """
     if path.is_dir():
-        return _folder_hash(path)
+        return _folder_hash(path, code=published is not None and published.code)
     if not path.is_file():
         if published is not None:
             raise missing_asset(published, path)
@@ -88,12 +89,15 @@ def file_hash(path: Path, published: Published | None = None) -> str:
     return _sha256_of(str(path), stat.st_size, stat.st_mtime_ns)
 
 
-def _folder_hash(folder: Path) -> str:
-    """Hex SHA-256 over the names and contents of a folder's files but hidden ones, pictures and the like."""
+def _folder_hash(folder: Path, *, code: bool) -> str:
+    """Hex SHA-256 over the names and contents of a folder's files but hidden ones, pictures and the like; of
+    a checkout (``code``) over its source files."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not _NOT_IN_FOLDERS.search(name):
+        if code and path.suffix not in _CODE:
+            continue
+        if not _NOT_IN_FOLDERS.search(name) and path.is_file():
             digest.update(f"{name}\0{file_hash(path)}\n".encode())
     return digest.hexdigest()
 

@@ -30,6 +30,8 @@ REQUIRED = {
     "judge": "one",
     "model": "resnet18",
     "conditioner": {"kind": "clip"},
+    "repo": "/repos/code",
+    "resolution": 64,
 }
 # Fields with a default that needs another field beside it.
 BESIDE = {"open-clip": {"pretrained": "openai"}}

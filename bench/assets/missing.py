@@ -17,7 +17,8 @@ class Published:
 
     ``what`` names it in words, ``source`` is the address of the file or of the page that leads to it.
     ``size`` is text, as some publishers state it only roughly; "" and None mean that it is not known to us.
-    ``asset`` is its name in the lock file, where it has one.
+    ``asset`` is its name in the lock file, where it has one. ``code`` marks a checkout, of which source files
+    alone make a difference.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Published:
     size: str = ""
     sha256: str | None = None
     asset: str | None = None
+    code: bool = False
 
     @classmethod
     def locked(cls, name: str) -> Published:

@@ -46,6 +46,40 @@ def load_torch_file(path: Path | str, *, trust: bool = False, sha256: str | None
         raise WeightError(f"weight file '{path}' cannot be read: {error}.") from error
 
 
+def load_pickle(path: Path | str, *, trust: bool, sha256: str | None) -> Any:
+    """The object in a plain pickle that is code, such as the official StyleGAN networks.
+
+    It is loaded only with ``trust`` and with the ``sha256`` that it has. Raises WeightError as
+    :func:`load_torch_file` does.
+    """
+    path = Path(path)
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise WeightError(f"weight file '{path}': sha256 is {sha256!r}, expected 64 hex digits.")
+    try:
+        with path.open("rb") as file:
+            _check_hash(path, file, trust, sha256)
+            if not trust:
+                raise WeightError(
+                    f"weight file '{path}' is a pickle that holds code, and can run any. If you trust its "
+                    "publisher: say 'trust: true' in the suite and give the matching 'sha256'."
+                )
+            file.seek(0)
+            return pickle.load(file)
+    except FileNotFoundError:
+        raise WeightError(
+            f"weight file '{path}' is missing. Correct the path or put the file there."
+        ) from None
+    except OSError as error:
+        raise WeightError(f"weight file '{path}' cannot be read: {error}.") from error
+    except WeightError:
+        raise
+    except Exception as error:
+        raise WeightError(
+            f"weight file '{path}' is trusted but cannot be loaded: {type(error).__name__}: "
+            f"{_first_line(error)}."
+        ) from error
+
+
 def _check_hash(path: Path, file: BufferedReader, trust: bool, sha256: str | None) -> None:
     if not trust and sha256 is None:
         return
