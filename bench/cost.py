@@ -309,5 +309,8 @@ def pilot_command(suite: Suite, store: ArtifactStore, overrides: Sequence[str] =
     words = ["tr0n-bench", "run", suite.source]
     for override in (*(o for o in overrides if not o.startswith("samples.num=")), f"samples.num={num}"):
         words += ["--set", override]
+    for name, metric in suite.metrics.items():
+        if getattr(metric.config, "allow_small_n", True) is False:  # a pilot's scores are not looked at
+            words += ["--set", f"metrics.{name}.allow_small_n=true"]
     words += ["--store", store.root, "--out", f"results/{suite.name}-pilot", "--no-report"]
     return shlex.join(words)

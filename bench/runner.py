@@ -23,6 +23,7 @@ from bench.assembly import Assembly, Progress, default_cache_dir, silent
 from bench.certify import read_certificate
 from bench.engines import Engine, make_engine
 from bench.errors import ArtifactError, BenchError, ResultError
+from bench.guards.contamination import in_loop_judges
 from bench.identity import weight_hashes
 from bench.journal import Journal
 from bench.needs import Needs, Part
@@ -303,7 +304,8 @@ class _Attempt:
         check_failures(own, drawn, self.suite.samples.max_failed_share)
         drawn = with_score_seconds(self.store, own, drawn)
         with self.timed("metrics"):
-            scored = self.scorer.score(own, drawn)
+            in_loop = in_loop_judges(self.suite, own.cell)
+            scored = self.scorer.score(own, drawn, in_loop)
         table = samples_table(own, drawn)
         for column, values in scored.columns.items():
             table[column] = values
@@ -322,6 +324,7 @@ class _Attempt:
             tiles=tuple(drawn.tiles),
             artifacts=artifacts,
             certificate=read_certificate(self.store, own),
+            in_loop=in_loop,
         )
 
     def _images(self, own: Needs) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +18,14 @@ from bench import identity, payload
 from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact
 from bench.artifacts.faults import told
 from bench.errors import SamplingError
+from bench.guards.goodhart import gaps
 from bench.keys import canonical_json
 from bench.needs import Needs, Part
 from bench.spans import Span
 from bench.statistics.design import Design
 from bench.statistics.intervals import with_intervals
 from bench.suite import Suite
-from bench.types import Condition, Evidence, Readout, Score, Timing
+from bench.types import Condition, Evidence, MetricResult, Readout, Score, Timing
 
 RESULT = "result"
 
@@ -180,14 +182,18 @@ class Scorer:
     def __init__(self, suite: Suite, store: ArtifactStore, *, reuse: bool = True):
         self.suite, self.store, self.reuse, self.computed = suite, store, reuse, 0
 
-    def score(self, own: Needs, drawn: Drawn) -> Scored:
-        """Raises CorruptArtifact or MissingArtifact for a readout that cannot be read."""
+    def score(self, own: Needs, drawn: Drawn, in_loop: Mapping[str, str] | None = None) -> Scored:
+        """``in_loop`` names judges that also guided: their scores are set beside those of the others.
+
+        Raises CorruptArtifact or MissingArtifact for a readout that cannot be read.
+        """
         metrics = {name: self.suite.metrics[name] for name in own.cell.metrics}
         scores: list[Score] = []
         curve: list[Score] = []
         columns: dict[str, np.ndarray] = {}
         keys: dict[str, str] = {}
         evidence = _Evidence(self.store, own, drawn, Stacked())
+        views: list[_View] = []
         for name, metric in metrics.items():
             if metric.config.judge is None:
                 timed = Evidence(
@@ -199,6 +205,8 @@ class Scorer:
                 item = identity.score(metric, sources(own, metric.config.judge, drawn))
                 keys[name] = item.key
                 found, part_columns = self._stored_or_made(item, metric.config, evidence)
+                titles = {score.metric: score.title for score in found}
+                views.append(_View(metric.config, titles, part_columns))
             taken = {score.metric for score in scores} | columns.keys()
             if taken & ({score.metric for score in found} | part_columns.keys()):
                 found = tuple(_told_apart(score, name) for score in found)
@@ -206,6 +214,9 @@ class Scorer:
             scores += [_named(s, metric.config.judge) for s in found if s.step is None]
             curve += [_named(s, metric.config.judge) for s in found if s.step is not None]
             columns |= part_columns
+        for result in _goodhart(views, in_loop or {}, evidence.whole_design(), drawn.ok):
+            scores += result.scores
+            columns |= result.per_sample
         curve.sort(key=lambda s: s.step or 0)
         columns = dict(sorted(columns.items()))  # as they come from the store
         return Scored(tuple(scores), tuple(curve), columns, keys)
@@ -238,6 +249,33 @@ def _apart(metric: str, name: str) -> str:
 def _told_apart(score: Score, name: str) -> Score:
     """The score by the metric's name in the suite, where another metric gave one of the same name."""
     return replace(score, metric=_apart(score.metric, name), title=f"{score.title} ({name})")
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a metric gave, under its own names."""
+
+    config: Any
+    titles: Mapping[str, str]
+    columns: Mapping[str, np.ndarray]
+
+
+def _goodhart(
+    views: Sequence[_View], in_loop: Mapping[str, str], design: Design, ok_N: np.ndarray
+) -> Iterator[MetricResult]:
+    """The gap between each judge that guided and the first of the same metric that did not."""
+    for guide in views:
+        if guide.config.judge not in in_loop:
+            continue
+        others = (
+            view for view in views
+            if type(view.config) is type(guide.config) and view.config.judge not in in_loop
+        )  # fmt: skip
+        for judge in itertools.islice(others, 1):
+            yield gaps(
+                guide.columns, judge.columns, judge.titles, design, ok_N,
+                guide=guide.config.judge, judge=judge.config.judge,
+            )  # fmt: skip
 
 
 def _named(score: Score, judge: str | None) -> Score:
@@ -275,11 +313,15 @@ class _Evidence:
 
     def design(self, *, curve: bool = False) -> Design:
         """Which samples belong together, of those that did not fail."""
-        if self._design is None:
-            self._design = Design.of(self.own.assignment.conditions)
         num = self.own.num_curve if curve else self.own.cell.num_samples
         rows = np.arange(len(self.own.assignment)) if self._keep is None else self._keep
-        return self._design.take(rows[rows < num])
+        return self.whole_design().take(rows[rows < num])
+
+    def whole_design(self) -> Design:
+        """The same of all samples."""
+        if self._design is None:
+            self._design = Design.of(self.own.assignment.conditions)
+        return self._design
 
     def _conditions(self, num: int) -> tuple[Condition, ...]:
         keep = range(num) if self._keep is None else [i for i in self._keep if i < num]

@@ -64,6 +64,8 @@ class Record:
     ``tiles`` the sizes that networks ran on. ``artifacts`` are the keys of all that the scores come from;
     ``certificate`` is what ``certify`` found, if it was asked. ``protocol`` is what
     :func:`bench.protocols.record_protocol` says; empty in records of older versions and failed ones.
+    ``in_loop`` maps each judge that guided, or is next of kin to one that did, to what they share: its scores
+    measure nothing.
     """
 
     cell: CellInfo
@@ -78,6 +80,7 @@ class Record:
     tiles: tuple[int, ...] = ()
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     certificate: Mapping[str, Any] | None = None
+    in_loop: Mapping[str, str] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     created_utc: str = ""

@@ -31,6 +31,7 @@ from bench.differences import (
     table_faults,
 )
 from bench.errors import ArtifactError, BenchError, ResultError
+from bench.guards.contamination import in_loop_judges
 from bench.needs import NETWORK, Needs, Part
 from bench.plan import Cell, plan
 from bench.protocols import stamped
@@ -106,6 +107,7 @@ class _Checker:
             return
         named = read_artifacts(record)
         self._keys(told, cell, named)
+        told.check("judges", self._judge_faults(cell, record))
         table = self._table(told, cell)
         assignment = self._assignment(told, cell, table)
         if assignment is None:
@@ -141,6 +143,12 @@ class _Checker:
         sound = len(keys) - len(found) - (len(told.unchecked) - before)
         if sound:
             told.stands.append(f"{sound} of {len(keys)} keys")
+
+    def _judge_faults(self, cell: Cell, record: Record) -> Iterator[Fault]:
+        """Judges that guided, and of which the record does not say so."""
+        for judge, reason in in_loop_judges(self.suite, cell).items():
+            if judge not in record.in_loop:
+                yield Fault("record.json", f"in_loop.{judge}", reason, "absent")
 
     def _table(self, told: Verdict, cell: Cell) -> pd.DataFrame | None:
         try:
@@ -246,7 +254,7 @@ class _Checker:
         self, told: Verdict, own: Needs, record: Record, named: Artifacts, table: pd.DataFrame | None
     ) -> None:
         drawn = with_score_seconds(self.store, own, read_drawn(self.store, own))
-        scored = Scorer(self.suite, self.store, reuse=False).score(own, drawn)
+        scored = Scorer(self.suite, self.store, reuse=False).score(own, drawn, record.in_loop)
         told.check("timing", self._timing_faults(drawn, record))
         if record.protocol:
             told.check("protocol", self._protocol_faults(own, record))
@@ -264,7 +272,7 @@ class _Checker:
             told.check(f"{len(scored.curve)} points of curves", curve)
         keys = plain_faults("record.json", "key of scores", scored.keys, dict(named.scores))
         if told.check("keys of scores", keys):
-            told.check("stored scores", self._stored_score_faults(own, drawn, scored))
+            told.check("stored scores", self._stored_score_faults(own, drawn, scored, record.in_loop))
         if table is not None:
             expected = samples_table(own, drawn).assign(**scored.columns)
             told.check("table", table_faults("samples.parquet", expected, table, self.rel))
@@ -290,8 +298,10 @@ class _Checker:
         ):
             yield from plain_faults("record.json", name, expected, getattr(record, name), self.rel)
 
-    def _stored_score_faults(self, own: Needs, drawn: Drawn, scored: Scored) -> Iterator[Fault]:
-        stored = Scorer(self.suite, self.store).score(own, drawn)
+    def _stored_score_faults(
+        self, own: Needs, drawn: Drawn, scored: Scored, in_loop: Mapping[str, str]
+    ) -> Iterator[Fault]:
+        stored = Scorer(self.suite, self.store).score(own, drawn, in_loop)
         yield from score_faults("score artifact", "score", scored.scores, stored.scores, self.rel)
         yield from score_faults("score artifact", "curve", scored.curve, stored.curve, self.rel)
 

@@ -279,6 +279,25 @@ def test_a_missing_name_and_missing_variants_are_told(tmp_path):
     assert "a suite is a mapping of keys: name" in refusal(tmp_path, "- 1\n")
 
 
+FID = (
+    "judges:\n  seen: {kind: classifier}\nmetrics:\n  fid: {kind: fid, judge: seen, data: [shapes]}\n"
+    "variants:\n  include:\n"
+    "    - {data: shapes, generator: gan, conditioner: text, sampler: prior}\nsamples:"
+)
+
+
+def test_few_samples_are_refused_unless_the_suite_takes_the_blame(tmp_path):
+    text = TOY[: TOY.index("variants:")].replace("samples:", FID).replace("resolution: 8, num", "num")
+    text = text.replace("generators:", "generators:\n  gan: {kind: gan, model: shapes-gan}")
+    message = refusal(tmp_path, text)
+    assert message.startswith(f"toy.yaml:{line_of(text, 'kind: fid')}: metrics.fid: is FID of 12 samples")
+    assert "Raise samples.num, or set metrics.fid.allow_small_n: true" in message
+    assert "curve.num" in refusal(tmp_path, text, "samples.num=5000")
+    enough = load(tmp_path, text, "samples.num=2048", "curve.num=2048")
+    allowed = load(tmp_path, text, "metrics.fid.allow_small_n=true")
+    assert suite_from_plain({**allowed.resolved(), "metrics": enough.resolved()["metrics"]}, "stored")
+
+
 # --- overrides -----------------------------------------------------------------------------------
 
 

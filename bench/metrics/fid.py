@@ -23,14 +23,18 @@ def frechet_name(readout: Readout) -> tuple[str, str]:
     return by_extractor("fd", "", readout)[0], f"FD-{readout.extractor}"
 
 
+FEWEST = 2048
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fid:
     """FID between the samples and the reference images, in the feature space of ``judge``.
 
     Where the judge names its network the score does too (FD-DINOv2 …), and never shares a column with FID.
-    Biased upwards at small n, so compare only equal n. With n at most the number of features the
-    covariance is singular: refused unless ``allow_small_n``. ``ddof`` and ``moments`` are the protocol's.
-    Source: Heusel et al. 2017, arXiv:1706.08500.
+    Biased upwards at small n, so compare only equal n. Suites with fewer than 2,048 samples are refused, and
+    so is n at most the number of features, where the covariance is singular, unless ``allow_small_n``: the
+    score is then marked as small n. ``ddof`` and ``moments`` are the protocol's. Source: Heusel et al. 2017,
+    arXiv:1706.08500.
     """
 
     judge: str
@@ -51,6 +55,12 @@ class Fid:
         if self.moments == "float64":
             return moments.mean, covariance
         return moments.mean.astype(np.float32), covariance.astype(np.float32)
+
+    def check_num(self, num_samples: int) -> str | None:
+        """Why so few samples do not do."""
+        if num_samples >= FEWEST or self.allow_small_n:
+            return None
+        return f"is FID of {num_samples} samples, and of fewer than {FEWEST} it is mostly bias."
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]
@@ -73,6 +83,7 @@ class Fid:
         a, b = Moments.of(samples), Moments.of(reference)
         value = frechet_distance(*self._gaussian(a), *self._gaussian(b))
         metric, title = frechet_name(readout)
+        small = len(samples) < FEWEST or min(a.n, b.n) <= dim
         score = Score(
             metric=metric,
             title=title,
@@ -80,7 +91,7 @@ class Fid:
             better="lower",
             n=len(samples),
             judge=self.judge,
-            details={"n_reference": len(reference), "feature_dim": dim, "small_n": min(a.n, b.n) <= dim},
+            details={"n_reference": len(reference), "feature_dim": dim, "small_n": small},
         )
         return MetricResult(scores=(score,))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,16 @@ from bench.keys import slug
 from bench.protocols import require_comparable
 from bench.report.figures import frontier, steps
 from bench.report.grids import sample_grid
-from bench.report.tables import Group, escape, groups, markdown_table, phase_table, scores_table
+from bench.report.tables import (
+    Group,
+    escape,
+    groups,
+    headline_columns,
+    markdown_table,
+    phase_table,
+    scores_table,
+)
+from bench.report.trust import LEGEND, level_with_best
 from bench.store import Record, RunStore, atomic_write, scores_frame
 
 
@@ -64,11 +74,13 @@ def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[P
 
     listed = groups(records)
     for group in listed:
-        lines += [f"## {escape(group.data)}, {group.kind} conditions", "", markdown_table(group)]
+        names = [column.metric for column in headline_columns(group)]
+        table = markdown_table(group, level_with_best(group.records, _samples(store, group), names))
+        lines += [f"## {escape(group.data)}, {group.kind} conditions", "", table, *_legend(table)]
         csv = folder / f"table-{group.slug}.csv"
         scores_table(group).to_csv(csv, index=False)
         markdown = folder / f"table-{group.slug}.md"
-        markdown.write_text(markdown_table(group))
+        markdown.write_text(table)
         files += [csv, markdown]
         lines += [_judges(group), f"All scores: [{csv.name}]({link(csv)})", ""]
         for generator in dict.fromkeys(record.cell.generator for record in group.records):
@@ -104,6 +116,22 @@ def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[P
         "",
     ]
     return "\n".join(lines), files
+
+
+def _samples(store: RunStore, group: Group) -> dict[str, pd.DataFrame]:
+    """Cell id → its per-sample table, for those that have one."""
+    tables = {}
+    for record in group.records:
+        with contextlib.suppress(ResultError):
+            tables[record.cell.id] = store.read_samples(record.cell.id)
+    return tables
+
+
+def _legend(table: str) -> list[str]:
+    """What the marks in a table mean, of those that are there."""
+    used = ["[low, high]: 95 % interval, of FID without the bias of small n"] if "[" in table else []
+    used += [text for mark, text in LEGEND.items() if f" {mark}" in table or f"({mark}" in table]
+    return ["; ".join(used) + ".", ""] if used else []
 
 
 def _judges(group: Group) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from bench.guards.goodhart import PREFIX as GAP
+from bench.report.trust import LEVEL, is_ranked, warnings
 from bench.store import Record
 from bench.types import Score
 
@@ -62,12 +64,12 @@ def final_scores(record: Record) -> dict[str, Score]:
 
 
 def headline_columns(group: Group) -> list[Score]:
-    """One example score per headline column that any record of the group has."""
+    """One example score per headline column that any record of the group has, Goodhart gaps last."""
     seen: dict[str, Score] = {}
     for record in group.records:
         for name, score in final_scores(record).items():
             seen.setdefault(name, score)
-    return [seen[name] for name in HEADLINE if name in seen]
+    return [seen[name] for name in (*HEADLINE, *sorted(n for n in seen if n.startswith(GAP))) if name in seen]
 
 
 def shown(score: Score) -> str:
@@ -89,7 +91,7 @@ def best_values(group: Group, columns: Sequence[Score]) -> dict[tuple[str, str],
         scores = final_scores(record)
         for column in columns:
             score = scores.get(column.metric)
-            if score is None or not math.isfinite(score.value) or score.better == "none":
+            if score is None or not is_ranked(score, record):
                 continue
             key = (record.cell.generator, column.metric)
             pick = min if score.better == "lower" else max
@@ -97,8 +99,22 @@ def best_values(group: Group, columns: Sequence[Score]) -> dict[tuple[str, str],
     return best
 
 
-def markdown_table(group: Group) -> str:
-    """The group's table: a row per variant, best per generator in bold, failed cells with their error."""
+def shown_with_trust(score: Score, record: Record, is_level: bool = False) -> str:
+    """A value, its interval, and the marks that it needs."""
+    parts = [shown(score)]
+    if score.interval is not None:
+        low, high = (shown(replace(score, value=end)) for end in score.interval)
+        parts.append(f"[{low}, {high}]")
+    parts += [LEVEL] * is_level
+    marks = warnings(score, record)
+    return " ".join(parts) + (f" ({', '.join(marks)})" if marks else "")
+
+
+def markdown_table(group: Group, level: Container[tuple[str, str]] = frozenset()) -> str:
+    """The group's table: a row per variant, best per generator in bold, failed cells with their error.
+
+    ``level`` holds (cell id, metric) of values that cannot be told from the best.
+    """
     columns = headline_columns(group)
     best = best_values(group, columns)
     heads = ["generator", "sampler", "n"]
@@ -124,9 +140,14 @@ def markdown_table(group: Group) -> str:
             row.append(str(cell.num_samples))
             for column in columns:
                 score = scores.get(column.metric)
-                text = "" if score is None else shown(score)
-                if score is not None and best.get((cell.generator, column.metric)) == score.value:
-                    text = f"**{text}**"
+                if score is None:
+                    row.append("")
+                    continue
+                text = shown_with_trust(score, record, (cell.id, column.metric) in level)
+                ranked = is_ranked(score, record)
+                if ranked and best.get((cell.generator, column.metric)) == score.value:
+                    value = shown(score)
+                    text = text.replace(value, f"**{value}**", 1)
                 row.append(text)
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"

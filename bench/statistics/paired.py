@@ -101,6 +101,10 @@ def compare_paired(a: Side, b: Side, metrics: Iterable[str] | None = None) -> li
 
 def check_paired(a: Side, b: Side) -> None:
     """Raises ResultError where two cells were not drawn for the same prompts and seeds in the same order."""
+    for side in (a, b):
+        missing = {*_SAME, "kind", "failed_step"} - set(side.samples)
+        if missing:
+            raise ResultError(f"the samples of '{side.name}' have no {min(missing)}: run the suite again.")
     for column in _SAME:
         left, right = (side.samples[column].to_numpy() for side in (a, b))
         if len(left) != len(right):

@@ -18,7 +18,7 @@ from bench.components import TABLES
 from bench.errors import nearest
 from bench.protocols import Protocol, with_base
 from bench.suite.blocks import Named, build_component, field_names, under_protocol, validate
-from bench.suite.checks import check_metrics
+from bench.suite.checks import check_metrics, check_numbers
 from bench.suite.overrides import apply_overrides
 from bench.suite.types import CurveSettings, Header, SampleSettings, Suite, Variant
 from bench.suite.variants import expand_variants
@@ -53,15 +53,18 @@ def load_suite(path: Path | str, overrides: Iterable[str] = ()) -> Suite:
     Raises SuiteError naming file, line and key, what was found, what is allowed and the nearest name.
     Component modules are imported; no weight, image or network is touched.
     """
-    return _build(read_yaml(Path(path)), overrides)
+    return _build(read_yaml(Path(path)), overrides, check_counts=True)
 
 
 def suite_from_plain(plain: Mapping[str, Any], source: str, overrides: Iterable[str] = ()) -> Suite:
-    """The checked suite of plain data such as :meth:`Suite.resolved` gives; ``source`` names it in errors."""
+    """The checked suite of plain data such as :meth:`Suite.resolved` gives; ``source`` names it in errors.
+
+    Sample counts are taken as they are: a run that is stored can be read, whatever is asked of new ones.
+    """
     return _build(Document(copy.deepcopy(dict(plain)), source), overrides)
 
 
-def _build(document: Document, overrides: Iterable[str]) -> Suite:
+def _build(document: Document, overrides: Iterable[str], *, check_counts: bool = False) -> Suite:
     if document.data is None:
         document.data = {}
     if not isinstance(document.data, dict):
@@ -85,6 +88,8 @@ def _build(document: Document, overrides: Iterable[str]) -> Suite:
         }
     check_metrics(document, tables)
     variants = expand_variants(document, content.get("variants"), tables, settings)
+    if check_counts:
+        check_numbers(document, tables, settings, variants)
     return Suite(**asdict(header), **tables, **settings, variants=variants, source=document.source)
 
 

@@ -2,16 +2,15 @@
 
 Besides the members of :data:`bench.components.MEMBERS`, a configuration may offer hints, each optional:
 a source ``has_captions``; a conditioner ``pairing``, the component inside it that makes synthetic pairs; a
-class conditioner ``heads``, the attributes that make its conditions (None:
-all of the data's); a conditioner or judge ``check_data(source)``, a metric
-``check_judge(judge)``, each giving what is unfit as text or None; a sampler ``kinds``, the kinds of
-condition that it takes; a generator ``kinds`` likewise, and ``needs_conditions``, True where it makes no
-image of nothing.
+class conditioner ``heads``, the attributes that make its conditions (None: all of the data's); a conditioner
+or judge ``check_data(source)``, a metric ``check_judge(judge)`` and ``check_num(num_samples)``, each giving
+what is unfit as text or None; a sampler ``kinds``, the kinds of condition that it takes; a generator
+``kinds`` likewise, and ``needs_conditions``, True where it makes no image of nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.errors import nearest
@@ -44,6 +43,28 @@ def check_metrics(document: Document, tables: Tables) -> None:
                     f"the suite has no data '{data}'.{nearest(data, tables['data'])} "
                     f"Declared: {', '.join(tables['data']) or 'none'}.",
                 )
+
+
+def check_numbers(
+    document: Document, tables: Tables, settings: Mapping[str, Any], variants: Iterable[Any]
+) -> None:
+    """Raises SuiteError where a metric says that a variant, or the curve, has too few samples for it."""
+    curve = settings.get("curve")
+    for variant in variants:
+        num = variant.num_samples or settings["samples"].num
+        counts = {"samples.num": num} if variant.num_samples is None else {"num_samples": num}
+        if curve is not None:
+            counts["curve.num"] = min(num, curve.num)
+        for name, metric in tables["metrics"].items():
+            check = getattr(metric.config, "check_num", None)
+            if check is None or not applies(metric, variant.data, condition_kind(variant, tables)):
+                continue
+            for key, value in counts.items():
+                if message := check(value):
+                    raise document.error(
+                        ("metrics", name),
+                        f"{message} Raise {key}, or set metrics.{name}.allow_small_n: true, which marks it.",
+                    )
 
 
 def condition_kind(variant: Any, tables: Tables) -> ConditionKind:
