@@ -33,6 +33,11 @@ CONDITIONERS = {
 }
 TRANSLATORS = {
     "tr0n": "bench.translator.config:Tr0nTranslator",
+    "promptgen": "bench.translator.promptgen:PromptGen",
+    "denoiser": "bench.translator.denoiser:Denoiser",
+    "class-embedding": "bench.translator.embedding:ClassEmbedding",
+    "noise-hypernetwork": "bench.translator.hypernetwork:NoiseHypernetwork",
+    "nada": "bench.translator.nada:Nada",
 }
 SAMPLERS = {
     "prior": "bench.samplers.prior:Prior",
@@ -43,6 +48,7 @@ SAMPLERS = {
     "best-of": "bench.samplers.best_of:BestOf",
     "rejection": "bench.samplers.best_of:Rejection",
     "fusedream": "bench.samplers.fusedream:FuseDream",
+    "feed-forward": "bench.samplers.feed_forward:FeedForward",
     "ppgn": "bench.samplers.ppgn:Ppgn",
     "noise-optimisation": "bench.samplers.noise:NoiseOptimisation",
 }
@@ -87,7 +93,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "data": ("resolution", "attributes", "load"),
     "generators": ("resolution", "load"),
     "conditioners": ("kind", "load"),
-    "translators": ("num_pairs", "steps", "batch_size", "seed"),
+    "translators": ("num_pairs", "steps", "batch_size", "seed", "train", "read"),
     "samplers": ("steps", "uses_translator", "init", "step", "latent"),
     "judges": ("load",),
     "metrics": ("judge", "conditions", "compute"),

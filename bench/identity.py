@@ -11,7 +11,7 @@ import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -202,13 +202,25 @@ def pairs(suite: Suite, cell: Cell) -> Identity:
     return Identity("pairs", {**_frozen(suite, cell, pairing=True), "synthesis": described})
 
 
-def translator(suite: Suite, cell: Cell) -> Identity:
-    """A trained translator."""
+Asked = Callable[[], Sequence[Condition]]  # gives the conditions of a cell's samples, where they matter
+
+
+def translator(suite: Suite, cell: Cell, asked: Asked | None = None) -> Identity:
+    """What is trained before sampling; where it is trained per condition, the conditions belong to it."""
     named = suite.translators[str(cell.translator)]
-    return Identity(
-        "translator",
-        {"pairs": pairs(suite, cell).key, "num_pairs": named.config.num_pairs, "training": component(named)},
-    )
+    inputs = {
+        "pairs": pairs(suite, cell).key,
+        "num_pairs": named.config.num_pairs,
+        "training": component(named),
+        "batch_size": named.config.batch_size,  # which changes training, if nothing else
+    }
+    if getattr(named.config, "per_condition", False):
+        if asked is None:
+            raise ValueError(f"translator '{named.name}' is trained per condition, and none were given.")
+        once = {condition.id: condition for condition in asked()}
+        rows = [once[name] for name in sorted(once)]
+        inputs["conditions"] = conditions_digest(rows, [0] * len(rows))
+    return Identity("translator", inputs)
 
 
 def _frozen(suite: Suite, cell: Cell, *, pairing: bool = False) -> dict[str, Any]:
@@ -219,14 +231,14 @@ def _frozen(suite: Suite, cell: Cell, *, pairing: bool = False) -> dict[str, Any
     return {"generator": component(suite.generators[cell.generator]), "conditioner": component(conditioner)}
 
 
-def samples(suite: Suite, cell: Cell) -> Identity:
+def samples(suite: Suite, cell: Cell, asked: Asked | None = None) -> Identity:
     """A cell's samples. Each part of them is named by its span and its conditions and seeds."""
     return Identity(
         "samples",
         {
             **_frozen(suite, cell),
             "sampler": component(suite.samplers[cell.sampler]),
-            "translator": translator(suite, cell).key if cell.translator is not None else None,
+            "translator": translator(suite, cell, asked).key if cell.translator is not None else None,
             # Samples are stored as PNG whatever codec they are judged under.
             "protocol": {"resolution": suite.protocol.resolution, "codec": "png"}
             | _unless_default(suite, "quantise"),

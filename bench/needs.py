@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench import identity
@@ -21,6 +21,7 @@ from bench.errors import DataError
 from bench.identity import Identity
 from bench.plan import Cell
 from bench.spans import Span, cover
+from bench.types import Condition
 
 PAIRS_PER_PART = 4096
 NETWORK = "network"
@@ -108,7 +109,11 @@ def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
     """
     suite = assembly.suite
     assignment = assembly.assignment(cell)
-    samples = identity.samples(suite, cell)
+
+    def asked() -> Sequence[Condition]:
+        return assignment.conditions
+
+    samples = identity.samples(suite, cell, asked)
 
     def digest(start: int, stop: int) -> str:
         return identity.conditions_digest(assignment.conditions[start:stop], assignment.seeds[start:stop])
@@ -117,7 +122,7 @@ def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
     pairs = translator = None
     pair_spans: tuple[Span, ...] = ()
     if cell.translator is not None:
-        pairs, translator = identity.pairs(suite, cell), identity.translator(suite, cell)
+        pairs, translator = identity.pairs(suite, cell), identity.translator(suite, cell, asked)
         pair_spans = pair_spans_of(assembly, store, cell, pairs)
     judges = judges_of(assembly, cell)
     curve = suite.curve

@@ -119,7 +119,7 @@ class _Measurement:
             config = self.suite.translators[str(own.cell.translator)].config
             translator_bytes[own.translator.key] = found[2]
             training_s[own.translator.key] = found[1]["setup_s"]["translator_training"]
-            pair_s[own.pairs.key] = found[1]["setup_s"]["pairs"] / config.num_pairs
+            pair_s[own.pairs.key] = found[1]["setup_s"]["pairs"] / max(1, config.num_pairs)
             pair_bytes[own.pairs.key] = self._bytes_each("pairs", own.pairs.key)
         for label, seconds in self.task_s.items():
             kind, _, rest = label.partition("/")

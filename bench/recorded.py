@@ -164,7 +164,11 @@ def expected_keys(assembly: Assembly, cell: Cell, named: Artifacts) -> dict[str,
     Computing raises BenchError where weights or data are not at hand.
     """
     suite = assembly.suite
-    samples = partial(identity.samples, suite, cell)
+
+    def asked() -> Sequence[Condition]:
+        return assembly.assignment(cell).conditions
+
+    samples = partial(identity.samples, suite, cell, asked)
 
     def snapshots() -> Identity:
         return identity.snapshots(samples(), cell.curve_steps)
@@ -174,7 +178,7 @@ def expected_keys(assembly: Assembly, cell: Cell, named: Artifacts) -> dict[str,
 
     keys: dict[str, Known] = {"samples": (named.samples.key, samples)}
     if cell.translator is not None:
-        keys["translator"] = (named.translator, partial(identity.translator, suite, cell))
+        keys["translator"] = (named.translator, partial(identity.translator, suite, cell, asked))
         keys["pairs"] = (named.pairs, partial(identity.pairs, suite, cell))
     if cell.curve_steps:
         keys["snapshots"] = (named.snapshots, snapshots)

@@ -54,23 +54,25 @@ def read_drawn(store: ArtifactStore, own: Needs) -> Drawn:
     timings: list[Timing] = []
     places: list[dict[str, Any]] = []
     setup_s: dict[str, float] = {}
+    setup_evaluations: dict[str, int] = {}
     for span in own.spans:
         part, meta = payload.unpack(store.read("samples", own.samples.key, span.name))
         arrays.append(part)
         timings.append(Timing(**meta["timing"]))
         places.append(meta["hardware"])
         setup_s = meta["setup_s"]
+        setup_evaluations = meta.get("setup_evaluations", {})
     columns = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
     unique = [place for i, place in enumerate(places) if place not in places[:i]]
     return Drawn(
         **columns,
-        timing=_summed(timings, setup_s),
+        timing=replace(_summed(timings), setup_s=dict(setup_s), setup_evaluations=dict(setup_evaluations)),
         hardware=unique,
         tiles=sorted({timing.batch_size for timing in timings}),
     )
 
 
-def _summed(timings: Sequence[Timing], setup_s: Mapping[str, float]) -> Timing:
+def _summed(timings: Sequence[Timing]) -> Timing:
     def total(maps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {
             name: sum(item.get(name, 0) for item in maps)
@@ -85,7 +87,6 @@ def _summed(timings: Sequence[Timing], setup_s: Mapping[str, float]) -> Timing:
         batch_n=tuple(n for item in timings for n in item.batch_n),
         evaluations=total([item.evaluations for item in timings]),
         peak_memory_gib=max(item.peak_memory_gib for item in timings),
-        setup_s=dict(setup_s),
     )
 
 

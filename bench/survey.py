@@ -22,6 +22,7 @@ from bench.needs import NETWORK, Needs, Part, judges_of, pair_spans_of, referenc
 from bench.plan import Cell, Plan, estimate
 from bench.scoring import RESULT, read_drawn, sources
 from bench.spans import Span
+from bench.types import Condition
 from bench.workshop import STAGES, Task, Workshop
 
 ArtifactKind = Literal[
@@ -353,12 +354,16 @@ class _Surveyor:
     def _broken(self, cell: Cell, problem: str) -> None:
         """Rows of a cell of which not all can be told: each artifact by itself."""
         suite = self.suite
+
+        def asked() -> Sequence[Condition]:
+            return self.assembly.assignment(cell).conditions
+
         if cell.translator is not None:
             pairs = attempt(lambda: identity.pairs(suite, cell))
             spans = (
                 pair_spans_of(self.assembly, self.store, cell, pairs) if isinstance(pairs, Identity) else ()
             )
-            self._shared(cell, pairs, spans, attempt(lambda: identity.translator(suite, cell)))
+            self._shared(cell, pairs, spans, attempt(lambda: identity.translator(suite, cell, asked)))
         for judge in judges_of(self.assembly, cell):
             item = attempt(partial(reference_of, self.assembly, cell.data, judge))
             found: Any = ()
@@ -367,7 +372,7 @@ class _Surveyor:
             if isinstance(found, str):
                 item, found = found, ()
             self._reference(cell, judge, item, found)
-        samples = attempt(lambda: identity.samples(suite, cell))
+        samples = attempt(lambda: identity.samples(suite, cell, asked))
         self._add("samples", cell.id, samples, cell, ())
         key = samples.key if isinstance(samples, Identity) else ""
         row = self.rows[("samples", key, "" if key else cell.id)]

@@ -113,6 +113,7 @@ class Timing:
     ``phase_s`` maps context / translate / refine / decode / score to seconds in total; ``batch_s`` holds
     every raw per-batch value (sampling phases only). Evaluations count single samples, not batches:
     ``generator_forwards``, ``generator_backwards``, ``auxiliary_forwards`` (views), ``auxiliary_backwards``.
+    ``setup_s`` and ``setup_evaluations`` are what was spent once, before the first sample.
     """
 
     num_samples: int
@@ -123,6 +124,7 @@ class Timing:
     evaluations: Mapping[str, int]
     peak_memory_gib: float
     setup_s: Mapping[str, float] = field(default_factory=dict)
+    setup_evaluations: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,8 @@ from bench.samplers.draw import Draw, Phases, Untimed, draw_tiled, fill_tile, ti
 from bench.spans import Span
 from bench.streams import Streams
 from bench.timing import PhaseTimer
+from bench.translator.base import Ground, Trained, distinct
 from bench.translator.pairs import Pairs, synthesize
-from bench.translator.train import Translator, read_translator, train_translator, translator_bytes
 from bench.types import Condition, Readout
 
 WARM_UP_STEPS = 2
@@ -70,7 +70,7 @@ class Workshop:
         self.cells = {cell.id: cell for cell in plan.cells}
         self.made: Counter[str] = Counter()
         self._needs: dict[str, Needs] = {}
-        self._translators: dict[str, Translator] = {}
+        self._translators: dict[str, Trained] = {}
         self._warm: set[tuple[str, ...]] = set()
 
     # --- what is to be done
@@ -171,11 +171,11 @@ class Workshop:
             return False
         assert own.translator is not None
         translator = self._train(own)
-        self._write(task.part, own.translator, translator_bytes(translator))
+        self._write(task.part, own.translator, translator.to_bytes())
         self._translators[task.part.key] = translator
         return True
 
-    def _train(self, own: Needs) -> Translator:
+    def _train(self, own: Needs) -> Trained:
         cell = own.cell
         assert own.pairs is not None
         loaded = []
@@ -188,20 +188,29 @@ class Workshop:
             else:
                 arrays, meta = found
                 loaded.append(Pairs.of(arrays, meta["seconds"]))
-        pairs = Pairs.joined(loaded)
-        label, begin = f"translator {cell.generator} × {cell.conditioner}", time.perf_counter()
-        translator = train_translator(
-            pairs,
-            self.assembly.generator(cell.generator).latent,
-            self.suite.translators[str(cell.translator)].config,
-            self.assembly.device,
-            lambda done, total: self.assembly.progress(label, done, total),
+        pairs = Pairs.joined(loaded) if loaded else Pairs.none()
+        label, begin = f"{cell.translator} {cell.generator} × {cell.conditioner}", time.perf_counter()
+        ground = self._ground(own)
+        trained = self.suite.translators[str(cell.translator)].config.train(
+            ground, pairs, lambda done, total: self.assembly.progress(label, done, total)
         )
         seconds = time.perf_counter() - begin
-        translator.setup_s = {"pairs": pairs.seconds, "translator_training": seconds}
-        return translator
+        trained.setup_s = {"pairs": pairs.seconds, "translator_training": seconds}
+        views = {"generator_forwards": len(pairs.latents), "auxiliary_forwards": len(pairs.latents)}
+        trained.setup_evaluations = dict(Counter(views) + ground.evaluations)
+        return trained
 
-    def translator(self, own: Needs) -> Translator | None:
+    def _ground(self, own: Needs) -> Ground:
+        """What a cell's set-up is trained on, and what it is put together again from."""
+        cell = own.cell
+        return Ground(
+            self.assembly.generator(cell.generator),
+            self.assembly.conditioner(cell.conditioner),
+            self.assembly.device,
+            distinct(own.assignment.conditions),
+        )
+
+    def translator(self, own: Needs) -> Trained | None:
         """A cell's translator: from memory, from the store, or (should it have gone meanwhile) made anew."""
         if own.translator is None:
             return None
@@ -209,13 +218,8 @@ class Workshop:
         if part.key not in self._translators:
             cell = own.cell
             try:
-                self._translators[part.key] = read_translator(
-                    self.store.read(*part.place),
-                    self.assembly.generator(cell.generator).latent,
-                    self.assembly.conditioner(cell.conditioner).dim,
-                    self.suite.translators[str(cell.translator)].config,
-                    self.assembly.device,
-                )
+                config = self.suite.translators[str(cell.translator)].config
+                self._translators[part.key] = config.read(self.store.read(*part.place), self._ground(own))
             except (CorruptArtifact, MissingArtifact):
                 self.perform(Task(stage="translator", cell=cell.id, part=part))
                 return self.translator(own)
@@ -303,6 +307,7 @@ class Workshop:
             "timing": vars(timing),
             "hardware": hardware(self.assembly.device),
             "setup_s": translator.setup_s if translator is not None else {},
+            "setup_evaluations": translator.setup_evaluations if translator is not None else {},
             "seconds": seconds,  # wall-clock of this span, by which other spans' can be predicted
         }
         self._write(Part("samples", *part.place[1:]), own.samples, payload.pack(table, meta))
@@ -333,7 +338,7 @@ class Workshop:
         return drawn
 
     def _draw_on(
-        self, own: Needs, span: Span, translator: Translator | None, tile: int
+        self, own: Needs, span: Span, translator: Trained | None, tile: int
     ) -> tuple[Draw, torch.Tensor, PhaseTimer, dict[str, int], int]:
         cell, device = own.cell, self.assembly.device
         sampler = self.suite.samplers[cell.sampler].config
@@ -364,7 +369,7 @@ class Workshop:
         assignment: Assignment,
         cell: Cell,
         index: Sequence[int],
-        translator: Translator | None,
+        translator: Trained | None,
         tile: int,
         timer: Phases | None = None,
     ) -> Problem:

@@ -78,7 +78,7 @@ def test_a_sampler_without_the_translator_it_needs(tmp_path):
     message = combination(tmp_path, TOY, "translators=null")
     assert "sampler 'tr0n' needs a translator, and the suite declares none" in message
     two = "translators={a: {kind: tr0n}, b: {kind: tr0n}}"
-    assert "several are declared (a, b)" in combination(tmp_path, TOY, two)
+    assert "several fit (a, b)" in combination(tmp_path, TOY, two)
 
 
 @pytest.mark.parametrize("role", ["data", "generator", "conditioner", "sampler", "translator"])

@@ -57,13 +57,14 @@ class Classifier:
 
 
 class ClassifierConditioner:
-    """f with the demanded heads; ``dim`` is the sum of their class counts."""
+    """f with the demanded heads; ``sizes`` are their class counts and ``dim`` the sum."""
 
     views = 1
 
     def __init__(self, network: Any, heads: tuple[str, ...], device: torch.device):
         self.network, self.heads, self.device = network, heads, device
-        self.dim = sum(len(network.heads[head]) for head in heads)
+        self.sizes = tuple(len(network.heads[head]) for head in heads)
+        self.dim = sum(self.sizes)
 
     def embed(self, conditions: Sequence[Condition]) -> Tensor:
         rows = torch.zeros(len(conditions), self.dim)

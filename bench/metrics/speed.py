@@ -45,6 +45,9 @@ class Speed:
             )
         for name, seconds in timing.setup_s.items():
             rows.append((f"setup-seconds/{name}", f"Set-up: {name.replace('_', ' ')}", seconds, "s", "lower"))
+        for name, count in timing.setup_evaluations.items():
+            title = f"Set-up: {name.replace('_', ' ')}"
+            rows.append((f"setup-evaluations/{name}", title, count, "samples", "lower"))
         for name, count in timing.evaluations.items():
             rows.append(
                 (f"evaluations/{name}", name.replace("_", " ").capitalize(), count / n, "per image", "lower")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,7 +47,13 @@ class Problem:
         return self.render(z_ND)
 
     def render(self, z_ND: Tensor) -> Tensor:
-        """As :meth:`decode`, for pictures that the sampler does not need; not counted."""
+        """As :meth:`decode`, for pictures that the sampler does not need; not counted.
+
+        A set-up that adapted the generator decodes in its place.
+        """
+        adapted = getattr(self.translator, "decode", None)
+        if adapted is not None:
+            return adapted(z_ND, self)
         return decode_in(self.generator, z_ND, self.context)
 
     def energy(self, z_ND: Tensor, step: int) -> Tensor:
@@ -83,6 +89,7 @@ class Sampler(ABC):
     """A sampler's dataclass derives from this. ``steps`` is 0 where nothing is refined."""
 
     steps: int = 0
+    translators: ClassVar[tuple[str, ...]] = ("tr0n",)  # the kinds that it can use, where it uses any
 
     @property
     def uses_translator(self) -> bool:
@@ -96,6 +103,10 @@ class Sampler(ABC):
     def step(self, problem: Problem, state: Any, t: int) -> Any:
         """The state after step t = 0 … steps - 1. ``state.energy_N`` (N,) is the energy before the step."""
         return state
+
+    def images(self, problem: Problem, state: Any) -> Tensor:
+        """Images (N, 3, H, W) of a state: G of its latent, unless the sampler makes them itself; counted."""
+        return problem.decode(self.latent(problem, state))
 
     @abstractmethod
     def latent(self, problem: Problem, state: Any) -> Tensor:

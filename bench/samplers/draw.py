@@ -8,6 +8,7 @@ with shape and row fixed, the same (prompt, seed) gives the same bits whatever t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -78,7 +79,7 @@ def draw(
 
     def keep(t: int, state: object) -> None:
         if t in snapshots:
-            kept[t] = problem.render(sampler.latent(problem, state))
+            kept[t] = sampler.images(replace(problem, evaluations=Counter()), state)
 
     with torch.no_grad():
         with timer.phase("translate"):
@@ -94,7 +95,7 @@ def draw(
                 keep(t + 1, state)
         with timer.phase("decode"):
             latents = sampler.latent(problem, state)
-            images = problem.decode(latents)
+            images = sampler.images(problem, state)
         mark(~torch.isfinite(images).flatten(1).all(1), steps)
         if steps in snapshots:
             kept[steps] = images

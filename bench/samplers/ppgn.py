@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Ppgn(Sampler):
     gradient: Literal["energy", "target-logit"] = "energy"
     normalise: bool = True
 
-    translators = ("denoiser",)
+    translators: ClassVar[tuple[str, ...]] = ("denoiser",)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -81,7 +81,7 @@ class Ppgn(Sampler):
         if self.prior == "gaussian":
             direction = direction - self.epsilon1 * h
         elif self.prior == "denoiser":
-            direction = direction + self.epsilon1 * (self._denoised(problem, h) - h)
+            direction = direction + self.epsilon1 * (self._denoised(problem, h, images.detach()) - h)
         noise = problem.streams.normal("ppgn", (h.shape[1],), t)
         direction = direction + self.epsilon3 * noise
         rate = self._rate(t)
@@ -94,10 +94,10 @@ class Ppgn(Sampler):
             return self.rate
         return self.rate + (self.last_rate - self.rate) * t / (self.steps - 1)
 
-    def _denoised(self, problem: Problem, h_ND: Tensor) -> Tensor:
+    def _denoised(self, problem: Problem, h_ND: Tensor, images: Tensor) -> Tensor:
         if problem.translator is None:
             raise SamplingError("ppgn: prior 'denoiser' needs a translator of kind 'denoiser'.")
-        return problem.translator.denoise(h_ND, problem)
+        return problem.translator.denoise(h_ND, images)
 
     def _target_logit(self, problem: Problem, images: Tensor) -> Tensor:
         find = getattr(problem.conditioner, "target_logit_energy", None)

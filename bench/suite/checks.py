@@ -144,10 +144,36 @@ def _unfit_data(variant: Any, conditioner: Named[Any], source: Any) -> str | Non
     return None
 
 
+def fitting_translators(sampler: Any, tables: Tables) -> list[str]:
+    """Names of the translators that a sampler can use; code of one's own may be any."""
+    kinds = getattr(sampler, "translators", None)
+    declared = tables["translators"]
+    return [name for name, item in declared.items() if kinds is None or item.kind in (*kinds, "python")]
+
+
+def _unfit_translator(variant: Any, kind: ConditionKind, tables: Tables) -> str | None:
+    if variant.translator is None:
+        return None
+    translator = tables["translators"][variant.translator]
+    fitting = fitting_translators(tables["samplers"][variant.sampler].config, tables)
+    if variant.translator not in fitting:
+        return (
+            f"sampler '{variant.sampler}' cannot use translator '{variant.translator}' (kind "
+            f"'{translator.kind}'). Name one that fits: {_listed(fitting)}."
+        )
+    kinds = getattr(translator.config, "kinds", KINDS)
+    if kind not in kinds:
+        return (
+            f"translator '{variant.translator}' takes {' and '.join(kinds)} conditions, and conditioner "
+            f"'{variant.conditioner}' makes {kind} conditions. Exclude the combination."
+        )
+    return None
+
+
 def _unfit_sampler(variant: Any, kind: ConditionKind, tables: Tables) -> str | None:
     kinds = getattr(tables["samplers"][variant.sampler].config, "kinds", KINDS)
     if kind in kinds:
-        return None
+        return _unfit_translator(variant, kind, tables)
     return (
         f"sampler '{variant.sampler}' takes {' and '.join(kinds)} conditions, and conditioner "
         f"'{variant.conditioner}' makes {kind} conditions. Exclude the combination."

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from bench.errors import nearest
 from bench.suite.blocks import validate
-from bench.suite.checks import Tables, unfit
+from bench.suite.checks import Tables, fitting_translators, unfit
 from bench.suite.types import Positive, Variant
 from bench.suite.yaml import Document, KeyPath
 from bench.types import ConditionKind
@@ -169,22 +169,23 @@ def _with_translator(document: Document, path: KeyPath, variant: Variant, tables
         return replace(variant, translator=None)
     if variant.translator is not None:
         return variant
-    declared = tables["translators"]
-    if not declared:
+    if not tables["translators"]:
         raise document.error(
             path,
             f"sampler '{variant.sampler}' needs a translator, and the suite declares none. "
             "Add one, for example 'translators: {default: {kind: tr0n}}'.",
         )
-    if "default" in declared:
+    fitting = fitting_translators(tables["samplers"][variant.sampler].config, tables)
+    if "default" in fitting:
         return replace(variant, translator="default")
-    if len(declared) > 1:
+    if len(fitting) != 1:
+        found = f"several fit ({', '.join(fitting)})" if fitting else "none that is declared fits"
         raise document.error(
             path,
-            f"sampler '{variant.sampler}' needs a translator and several are declared "
-            f"({', '.join(declared)}). Name one with 'translator', or call one 'default'.",
+            f"sampler '{variant.sampler}' needs a translator and {found}. "
+            "Name one with 'translator', or call one 'default'.",
         )
-    return replace(variant, translator=next(iter(declared)))
+    return replace(variant, translator=fitting[0])
 
 
 def _labelled(document: Document, placed: list[_Placed]) -> tuple[Variant, ...]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.errors import SuiteError
+
+if TYPE_CHECKING:
+    from bench.translator.base import Ground, Progress
+    from bench.translator.pairs import Pairs
+    from bench.translator.train import Translator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +60,15 @@ class Tr0nTranslator:
                 raise SuiteError(f"translator: {name} must be positive, got {getattr(self, name)}.")
         if self.noise < 0:
             raise SuiteError(f"translator: noise must not be negative, got {self.noise}.")
+
+    def train(self, ground: Ground, pairs: Pairs, progress: Progress | None = None) -> Translator:
+        """The translator trained on ``pairs``."""
+        from bench.translator.train import train_translator
+
+        return train_translator(pairs, ground.generator.latent, self, ground.device, progress)
+
+    def read(self, content: bytes, ground: Ground) -> Translator:
+        """The translator that was stored. Raises WeightError if it does not fit."""
+        from bench.translator.train import read_translator
+
+        return read_translator(content, ground.generator.latent, ground.conditioner.dim, self, ground.device)

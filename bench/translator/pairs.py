@@ -39,6 +39,11 @@ class Pairs:
         return cls(latents, conditions, seconds)
 
     @classmethod
+    def none(cls) -> Pairs:
+        """No pairs, for what is trained without."""
+        return cls(torch.empty(0, 0), torch.empty(0, 0))
+
+    @classmethod
     def joined(cls, parts: Sequence[Pairs]) -> Pairs:
         """All pairs in order."""
         return cls(

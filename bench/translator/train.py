@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from bench.errors import WeightError
 from bench.generators.base import LatentSpace
-from bench.payload import pack, unpack
 from bench.streams import Streams, hash64
+from bench.translator.base import Trained, load_state
 from bench.translator.config import Tr0nTranslator
 from bench.translator.network import Mixture, TranslatorNetwork
 from bench.translator.pairs import Pairs
 
 
-class Translator:
-    """A trained translator with the columns of the latent that it predicts.
+class Translator(Trained):
+    """A trained translator with the columns of the latent that it predicts."""
 
-    ``setup_s`` holds the seconds that pairs and training took when it was made, kept with the cached file.
-    """
-
-    def __init__(
-        self,
-        network: TranslatorNetwork,
-        latent: LatentSpace,
-        device: torch.device,
-        setup_s: Mapping[str, float] | None = None,
-    ):
-        self.network = network.to(device).eval().requires_grad_(False)
-        self.setup_s = dict(setup_s or {})
+    def __init__(self, network: TranslatorNetwork, latent: LatentSpace, device: torch.device):
+        super().__init__(network, device)
         self.main, self.auxiliary = latent.columns("main").to(device), latent.columns("auxiliary").to(device)
 
     def __call__(self, condition_ND: Tensor) -> Mixture:
@@ -101,22 +90,12 @@ def train_translator(
     return Translator(network, latent, device)
 
 
-def translator_bytes(translator: Translator) -> bytes:
-    """The weights as safetensors, with ``setup_s`` beside them."""
-    state = translator.network.state_dict()
-    return pack({key: value.cpu().numpy() for key, value in state.items()}, {"setup_s": translator.setup_s})
-
-
 def read_translator(
     content: bytes, latent: LatentSpace, condition_dim: int, config: Tr0nTranslator, device: torch.device
 ) -> Translator:
-    """The translator of :func:`translator_bytes`. Raises WeightError if it does not fit."""
+    """The translator of :meth:`Translator.to_bytes`. Raises WeightError if it does not fit."""
     network = new_network(latent, condition_dim, config)
-    arrays, meta = unpack(content)
-    try:
-        network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
-    except RuntimeError as error:
-        raise WeightError(
-            f"a stored translator does not fit: {error}. Remove it from the artifact store to train anew."
-        ) from error
-    return Translator(network, latent, device, meta["setup_s"])
+    meta = load_state(network, content)
+    translator = Translator(network, latent, device)
+    translator.took(meta)
+    return translator

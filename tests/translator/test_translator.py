@@ -21,7 +21,7 @@ from bench.streams import Streams
 from bench.translator.config import Tr0nTranslator
 from bench.translator.network import Mixture, TranslatorNetwork
 from bench.translator.pairs import Pairs, synthesize
-from bench.translator.train import read_translator, train_translator, translator_bytes, translator_loss
+from bench.translator.train import read_translator, train_translator, translator_loss
 from bench.types import Condition
 
 CPU = torch.device("cpu")
@@ -160,12 +160,12 @@ def test_training_is_repeatable_and_the_file_round_trips():
     for key, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[key])
     first.setup_s = {"pairs": 1.5}
-    loaded = read_translator(translator_bytes(first), latent, 1, config, CPU)
+    loaded = read_translator(first.to_bytes(), latent, 1, config, CPU)
     c = torch.tensor([[0.3]])
     assert torch.equal(loaded(c).means, first(c).means)
     assert loaded.setup_s == {"pairs": 1.5}
     with pytest.raises(WeightError, match="does not fit"):
-        read_translator(translator_bytes(first), latent, 2, config, CPU)
+        read_translator(first.to_bytes(), latent, 2, config, CPU)
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_translator(b"broken", latent, 1, config, CPU)
 
