@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -186,7 +186,13 @@ def run(
     with progress_bars() as progress:
         summary = run_suite(checked, folder, device, progress, store_url=store, engine=worker)
     if report:
-        _report([Path(summary.run_dir)], Path(summary.run_dir) / "report", keep=not summary.made)
+        _report(
+            [Path(summary.run_dir)],
+            Path(summary.run_dir) / "report",
+            keep=not summary.made,
+            store=store,
+            python=True,  # a run has just run it
+        )
     _finish(summary)
 
 
@@ -213,13 +219,28 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Report folder. [default: <first run>/report]", show_default=False)
     ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated; all of them by default.")
+    ] = "html,md,latex,csv,png,svg",
+    store: StoreOption = None,
+    python: Annotated[
+        bool, typer.Option("--python", help="Allow a suite that names code of its own, for real images.")
+    ] = False,
 ) -> None:
-    """Write tables, grids and plots of one or more runs."""
+    """Write pages, tables, grids and plots of one or more runs.
+
+    The HTML page is one file that needs no network. Trajectories and nearest real images come from the
+    artifact store, where it still holds them.
+    """
     from bench.bundle_read import opened, report_folder
+    from bench.report import read_formats
+
+    chosen = read_formats(formats)
 
     with contextlib.ExitStack() as stack:
         folders = [stack.enter_context(opened(path)) for path in run_dirs]
-        _report(folders, out if out is not None else report_folder(run_dirs[0]))
+        target = out if out is not None else report_folder(run_dirs[0])
+        _report(folders, target, formats=chosen, store=store, python=python)
 
 
 @app.command()
@@ -293,18 +314,26 @@ def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def _report(run_dirs: list[Path], out: Path, *, keep: bool = False) -> None:
+def _report(
+    run_dirs: list[Path],
+    out: Path,
+    *,
+    keep: bool = False,
+    formats: Sequence[str] | None = None,
+    store: str | None = None,
+    python: bool = False,
+) -> None:
     """Writes a report; with ``keep`` one that is there already stays."""
-    page = out / "report.md"
+    page = out / "report.html"
     if keep and page.is_file():
         typer.echo(str(page))
         return
     from bench.artifacts.faults import told
     from bench.errors import ResultError
-    from bench.report import write_report
+    from bench.report import FORMATS, write_report
 
     with told("written", str(out), (OSError,), ResultError):
-        files = write_report(list(run_dirs), out)
+        files = write_report(list(run_dirs), out, formats or FORMATS, store_url=store, python=python)
     for path in files:
         typer.echo(str(path))
 

@@ -1,12 +1,46 @@
-"""Tables, pictures and a page from stored runs. Reads records only; draws and scores nothing."""
+"""Tables, pictures and pages from stored runs. Draws and scores nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from bench.errors import BenchError, nearest
 
-def write_report(run_dirs: list[Path], out: Path) -> list[Path]:
-    """Writes the report of one or more runs into ``out`` and returns the files, the page first."""
+FORMATS = ("html", "md", "latex", "csv", "png", "svg")
+
+
+def write_report(
+    run_dirs: list[Path],
+    out: Path,
+    formats: Sequence[str] = FORMATS,
+    *,
+    store_url: str | None = None,
+    python: bool = False,
+) -> list[Path]:
+    """Writes the report of one or more runs into ``out`` and returns the files, pages first.
+
+    ``store_url`` names the artifact store that trajectories and nearest real images of the HTML page come
+    from; ``python`` allows a suite's own code to run for them. Raises ResultError for a run without records.
+    """
     from bench.report.page import write_page
 
-    return write_page(run_dirs, out)
+    files = write_page(run_dirs, out, formats)
+    if "html" in formats:
+        from bench.report.html.page import write_html
+
+        files = write_html(run_dirs, out, store_url=store_url, python=python) + files
+    return files
+
+
+def read_formats(text: str) -> tuple[str, ...]:
+    """The formats of a list such as ``html,latex``, each once. Raises BenchError for an unknown one."""
+    named = [part.strip().lower() for part in text.split(",") if part.strip()]
+    for name in named:
+        if name not in FORMATS:
+            raise BenchError(
+                f"--format: unknown '{name}'.{nearest(name, FORMATS)} Allowed: {', '.join(FORMATS)}."
+            )
+    if not named:
+        raise BenchError(f"--format names none. Allowed: {', '.join(FORMATS)}.")
+    return tuple(dict.fromkeys(named))

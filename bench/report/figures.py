@@ -12,7 +12,7 @@ from bench.store import Record
 CURVES = ("fid", "class-accuracy", "shape-and-color-accuracy", "clip-cosine")
 
 
-def frontier(groups: Sequence[Group], path: Path) -> list[Path]:
+def frontier(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
     """FID against seconds per image, a panel per group (TR0N's Figure 5 in kind); [] where nothing has both.
 
     The grey line joins each generator's points that no other beats in both.
@@ -54,7 +54,7 @@ def frontier(groups: Sequence[Group], path: Path) -> list[Path]:
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=8, frameon=False)
         quiet(axes)
-    return save(figure, path)
+    return save(figure, path, formats)
 
 
 def _pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -66,7 +66,7 @@ def _pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def steps(groups: Sequence[Group], path: Path) -> list[Path]:
+def steps(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Metrics along the refinement, a row per group, a panel per metric. [] where no record has a curve."""
     rows = []
     for group in groups:
@@ -107,7 +107,7 @@ def steps(groups: Sequence[Group], path: Path) -> list[Path]:
             axes.set_xlabel("Langevin steps")
             quiet(axes)
         axes_row[0].legend(fontsize=8, frameon=False)
-    return save(figure, path)
+    return save(figure, path, formats)
 
 
 def _label(record: Record, records: Sequence[Record]) -> str:

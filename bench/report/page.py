@@ -1,4 +1,4 @@
-"""The report's page: tables, pictures, costs and provenance in one Markdown file."""
+"""The report as files: a Markdown page with tables, pictures, costs and provenance; CSV and LaTeX tables."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from bench.keys import slug
 from bench.protocols import require_comparable
 from bench.report.figures import frontier, steps
 from bench.report.grids import sample_grid
+from bench.report.latex import latex_document, latex_table
 from bench.report.tables import (
     Group,
+    certificates,
     escape,
     groups,
     headline_columns,
@@ -25,14 +27,17 @@ from bench.report.tables import (
     scores_table,
 )
 from bench.report.trust import LEGEND, level_with_best
-from bench.store import Record, RunStore, atomic_write, scores_frame
+from bench.store import RunStore, atomic_write, scores_frame
+
+FORMATS = ("md", "latex", "csv", "png", "svg")
+Formats = Sequence[str]
 
 
-def write_page(run_dirs: list[Path], out: Path) -> list[Path]:
-    """Writes report.md with its tables and pictures; several runs get a section and a folder each.
+def write_page(run_dirs: list[Path], out: Path, formats: Formats = FORMATS) -> list[Path]:
+    """Writes tables and pictures in the given formats; several runs get a section and a folder each.
 
-    Raises ResultError when a run holds no records, and where two runs have scores of one metric on one data
-    set under different protocols.
+    ``md`` writes report.md, first in the list returned. Raises ResultError when a run holds no records, and
+    where two runs have scores of one metric on one data set under different protocols.
     """
     if not run_dirs:
         raise ResultError("report: no run was given. Name one or more run folders.")
@@ -44,15 +49,17 @@ def write_page(run_dirs: list[Path], out: Path) -> list[Path]:
     sections = []
     for k, run_dir in enumerate(run_dirs):
         folder = out if len(run_dirs) == 1 else out / f"run-{k + 1}"
-        section, written = _run_section(RunStore(run_dir), folder, out)
+        section, written = _run_section(RunStore(run_dir), folder, out, formats)
         sections.append(section)
         files += written
+    if "md" not in formats:
+        return files
     page = out / "report.md"
     atomic_write(page, "\n".join(sections).encode())
     return [page, *files]
 
 
-def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[Path]]:
+def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) -> tuple[str, list[Path]]:
     run, records = store.read_run(), store.records()
     if not records:
         raise ResultError(f"'{store.run_dir}' holds no records yet. Run the suite first.")
@@ -68,21 +75,34 @@ def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[P
         f"{len(records)} {cells}, {len(failed)} failed. Best of each generator in bold. ↑ higher is better.",
         "",
     ]
+    pictures = [form for form in ("png", "svg") if form in formats]
 
     def link(path: Path) -> str:
         return path.relative_to(root).as_posix()
 
     listed = groups(records)
+    texts: list[tuple[str, str]] = []
     for group in listed:
         names = [column.metric for column in headline_columns(group)]
         table = markdown_table(group, level_with_best(group.records, _samples(store, group), names))
         lines += [f"## {escape(group.data)}, {group.kind} conditions", "", table, *_legend(table)]
         csv = folder / f"table-{group.slug}.csv"
-        scores_table(group).to_csv(csv, index=False)
-        markdown = folder / f"table-{group.slug}.md"
-        markdown.write_text(table)
-        files += [csv, markdown]
-        lines += [_judges(group), f"All scores: [{csv.name}]({link(csv)})", ""]
+        lines.append(_judges(group))
+        if "csv" in formats:
+            scores_table(group).to_csv(csv, index=False)
+            files.append(csv)
+            lines += [f"All scores: [{csv.name}]({link(csv)})", ""]
+        if "md" in formats:
+            markdown = folder / f"table-{group.slug}.md"
+            markdown.write_text(table, encoding="utf-8")
+            files.append(markdown)
+        if "latex" in formats:
+            tex = folder / f"table-{group.slug}.tex"
+            tex.write_text(latex_table(group), encoding="utf-8")
+            files.append(tex)
+            texts.append((f"{group.data}, {group.kind} conditions", tex.name))
+        if "png" not in formats:
+            continue
         for generator in dict.fromkeys(record.cell.generator for record in group.records):
             own = [r for r in group.records if r.cell.generator == generator and r.status == "ok"]
             name = generator if re.fullmatch(r"[\w-]+", generator) else slug(generator)
@@ -95,9 +115,10 @@ def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[P
         ("frontier", frontier, "FID against seconds per image", "No cell has both an FID and timings."),
         ("steps", steps, "Quality against refinement steps", "No cell has a quality-versus-steps curve."),
     ):
-        pictures = draw(listed, folder / name)
-        files += pictures
-        lines += [f"## {title}", "", f"![{title}]({link(pictures[0])})" if pictures else missing, ""]
+        if pictures:
+            drawn = draw(listed, folder / name, pictures)
+            files += drawn
+            lines += [f"## {title}", "", f"![{title}]({link(drawn[0])})" if drawn else missing, ""]
     lines += [
         "## Cost by phase",
         "",
@@ -106,15 +127,17 @@ def _run_section(store: RunStore, folder: Path, root: Path) -> tuple[str, list[P
     ]
     for group in listed:
         lines += [f"{escape(group.data)}, {group.kind} conditions", "", phase_table(group)]
-    long = folder / "scores.csv"
-    frame = scores_frame(store)
-    (frame if len(frame) else pd.DataFrame(columns=["cell"])).to_csv(long, index=False)
-    files.append(long)
-    lines += [
-        *_provenance(run, records[0].environment, _certificates(records)),
-        f"Every score: [{long.name}]({link(long)})",
-        "",
-    ]
+    lines += _provenance(run, records[0].environment, certificates(records))
+    if "csv" in formats:
+        long = folder / "scores.csv"
+        frame = scores_frame(store)
+        (frame if len(frame) else pd.DataFrame(columns=["cell"])).to_csv(long, index=False)
+        files.append(long)
+        lines += [f"Every score: [{long.name}]({link(long)})", ""]
+    if "latex" in formats:
+        document = folder / "report.tex"
+        document.write_text(latex_document(*zip(*texts)), encoding="utf-8")
+        files.append(document)
     return "\n".join(lines), files
 
 
@@ -167,18 +190,3 @@ def _provenance(run: dict[str, Any], environment: Any, certificates: str) -> lis
         f"  - {escape(name)}: `{escape(value)[:64]}`" for name, value in provenance.get("weights", {}).items()
     ]
     return [*lines, ""]
-
-
-def _certificates(records: Sequence[Record]) -> str:
-    """What ``certify`` found, in a sentence."""
-    found = [record.certificate for record in records if record.certificate is not None]
-    if not found:
-        return "no cell is certified (tr0n-bench certify SUITE)"
-    same, other = (
-        max(int(item[group]["largest_pixel_difference"]) for item in found)
-        for group in ("same_tile", "other_tiles")
-    )
-    return (
-        f"{len(found)} of {len(records)} cells certified; drawn again, pixels differ by at most {same} "
-        f"of 255 under other batch sizes, orders and shards, by at most {other} under other tiles"
-    )

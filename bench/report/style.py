@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -33,11 +34,13 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """The figure as PNG and SVG beside each other, without dates, so that equal runs give equal files."""
+def save(figure: Figure, path: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+    """The figure in each format beside each other, without dates, so that equal runs give equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
-    figure.savefig(png, metadata={"Software": None})
-    with matplotlib.rc_context({"svg.hashsalt": "tr0n-bench"}):  # else element ids are random
-        figure.savefig(svg, metadata={"Date": None})
-    return [png, svg]
+    files = []
+    for form in formats:
+        file = path.with_suffix(f".{form}")
+        with matplotlib.rc_context({"svg.hashsalt": "tr0n-bench"}):  # else element ids are random
+            figure.savefig(file, metadata={"Software": None} if form == "png" else {"Date": None})
+        files.append(file)
+    return files

@@ -99,6 +99,21 @@ def best_values(group: Group, columns: Sequence[Score]) -> dict[tuple[str, str],
     return best
 
 
+def sampler_name(record: Record) -> str:
+    """The sampler, with its translator where that is not the only one."""
+    cell = record.cell
+    return cell.sampler if cell.translator in (None, "default") else f"{cell.sampler} ({cell.translator})"
+
+
+def variant_name(record: Record, group: Group) -> str:
+    """A short name that tells the record from the others of its group."""
+    names = [f"{sampler_name(other)}" for other in group.records]
+    if len({other.cell.generator for other in group.records}) > 1:
+        names = [f"{other.cell.generator} / {sampler_name(other)}" for other in group.records]
+    own = names[next(k for k, other in enumerate(group.records) if other.cell.id == record.cell.id)]
+    return own if names.count(own) == 1 else record.cell.variant
+
+
 def shown_with_trust(score: Score, record: Record, is_level: bool = False) -> str:
     """A value, its interval, and the marks that it needs."""
     parts = [shown(score)]
@@ -124,10 +139,7 @@ def markdown_table(group: Group, level: Container[tuple[str, str]] = frozenset()
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * 2 + "--:|" * (len(columns) + 1)]
     for record in group.records:
         cell = record.cell
-        sampler = (
-            cell.sampler if cell.translator in (None, "default") else f"{cell.sampler} ({cell.translator})"
-        )
-        row = [escape(cell.generator), escape(sampler)]
+        row = [escape(cell.generator), escape(sampler_name(record))]
         scores = final_scores(record)
         if record.status != "ok":
             message = escape((record.error or {}).get("message", "no message"))
@@ -192,3 +204,18 @@ def phase_table(group: Group) -> str:
         row = [escape(record.cell.generator), escape(record.cell.sampler), *phases, *evaluations, setup]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def certificates(records: Sequence[Record]) -> str:
+    """What ``certify`` found, in a sentence."""
+    found = [record.certificate for record in records if record.certificate is not None]
+    if not found:
+        return "no cell is certified (tr0n-bench certify SUITE)"
+    same, other = (
+        max(int(item[group]["largest_pixel_difference"]) for item in found)
+        for group in ("same_tile", "other_tiles")
+    )
+    return (
+        f"{len(found)} of {len(records)} cells certified; drawn again, pixels differ by at most {same} "
+        f"of 255 under other batch sizes, orders and shards, by at most {other} under other tiles"
+    )
