@@ -91,6 +91,7 @@ def test_browsing_filters_captions_and_sorts_by_a_judge(page, watched):
     assert texts
     assert all("heart" in text and "red" in text for text in texts)
     page.get_by_label("Caption contains").fill("")
+    expect(page.locator(".browser [role=status]")).to_have_text("150 of 150 prompts")
     page.get_by_label("Order", exact=True).select_option("highest first")
     page.get_by_label("Order by", exact=True).select_option("clip-cosine")
     page.get_by_label("Order by that of").select_option(label="langevin")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from bench.report.distinguish import holm, paired_differences, paired_p
 from report.synthetic import synthetic_run
 from scipy import stats
 
@@ -58,26 +57,6 @@ def test_wilson_agrees_with_scipy():
     values = np.array([1] * 7 + [0] * 13, float)
     truth = stats.binomtest(7, 20).proportion_ci(method="wilson")
     assert wilson_interval(values) == pytest.approx((truth.low, truth.high), abs=1e-12)
-
-
-def test_differences_are_paired_by_condition_and_seed_and_leave_failed_samples_out():
-    one = table([1.0, 2.0, 5.0])
-    other = table([0.5, 1.0, 1.0], failed_step=[-1, -1, 2]).iloc[::-1]
-    assert paired_differences(one, other, "accuracy").tolist() == [0.5, 1.0]
-    assert paired_differences(one, other, "absent") is None
-    assert paired_differences(one, other.assign(seed=99), "accuracy") is None
-
-
-def test_samples_of_one_condition_count_as_one():
-    """Ten samples each of two conditions are two observations, not twenty."""
-    one = table(np.r_[np.ones(10), np.zeros(10)], condition_id=["a"] * 10 + ["b"] * 10)
-    other = one.assign(accuracy=0.0)
-    assert paired_p(one, other, "accuracy") == pytest.approx(stats.ttest_1samp([1.0, 0.0], 0).pvalue)
-
-
-def test_holm_rejects_step_by_step():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == {"a": True, "c": False, "b": False}
-    assert holm({"a": 0.012, "b": 0.02}) == {"a": True, "b": True}
 
 
 def test_the_frontier_holds_what_nothing_beats():
