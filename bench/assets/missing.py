@@ -60,7 +60,10 @@ def missing_asset(
     place = places[0]
     listed = ", ".join(f"'{other}'" for other in places[1:])
     also = f" (looked also for {listed})" if listed else ""
-    name = f" tr0n-bench assets fetch {published.asset}, or from" if published.asset else ""
+    name = ""
+    if published.asset:
+        unknown = "" if published.sha256 else " --allow-unknown-hash"
+        name = f" tr0n-bench assets fetch {published.asset}{unknown}, or from"
     return error(
         f"file '{place}' is missing{also}: {published.what}. Get it:{name} {published.source}. "
         f"Expected size: {published.size or 'not known'}; sha256: {published.sha256 or 'not known'}. "

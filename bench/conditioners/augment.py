@@ -41,7 +41,7 @@ def resize_matrix(ratio_B: Tensor, size: int) -> Tensor:
     low = source.floor().long().clamp(max=size - 1)
     high = (low + 1).clamp(max=size - 1)
     weight = (source - low).float()
-    matrix = torch.zeros(len(ratio_B), size, size, device=ratio_B.device)
+    matrix = torch.zeros(len(ratio_B), size, size, dtype=weight.dtype, device=ratio_B.device)
     matrix.scatter_add_(2, low[:, :, None], (1 - weight)[:, :, None])
     matrix.scatter_add_(2, high[:, :, None], weight[:, :, None])
     return matrix * valid[:, :, None]

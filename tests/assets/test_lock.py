@@ -34,6 +34,9 @@ def test_what_ships():
         "openai-clip-vit-b-32",
         "openai-clip-vit-l-14",
         "laion-clip-vit-b-32",
+        "biggan-deep-128",
+        "biggan-deep-256",
+        "biggan-deep-512",
     ]
     for name, asset in assets.items():
         assert asset.name == name

@@ -56,6 +56,9 @@ def test_an_asset_of_the_lock_file_names_the_command_that_fetches_it(tmp_path):
     text = str(missing_asset(Published.locked("openai-clip-vit-b-32"), tmp_path / "ViT-B-32.pt"))
     assert "tr0n-bench assets fetch openai-clip-vit-b-32" in text
     assert "353976522 bytes" in text
+    unknown = Published.locked("biggan-deep-512")
+    text = str(missing_asset(unknown, tmp_path / "pytorch_model.bin"))
+    assert "tr0n-bench assets fetch biggan-deep-512 --allow-unknown-hash" in text
 
 
 def test_require_file_gives_the_path_or_the_error_asked_for(tmp_path):

@@ -81,7 +81,7 @@ def our_biggan(
 
 
 def public_clip(seed: int, model: str = "ViT-B-32") -> nn.Module:
-    """open_clip's own model with random weights: that of its initialisation, output projections enlarged."""
+    """open_clip's own model with the weights of its initialisation."""
     ensure_torchvision()
     import open_clip
 
@@ -95,13 +95,14 @@ def our_clip(
     *,
     views: int,
     model: str = "ViT-B-32",
+    device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> ClipConditioner:
-    """Our conditioner, on the CPU, from the state dict that ``public`` saves."""
+    """Our conditioner from the state dict that ``public`` saves."""
     path = folder / "clip.pt"
     torch.save(public.state_dict(), path)
     config = OpenClipText(weights=str(path), model=model, pretrained=RECIPE, views=views)
-    conditioner = config.load(torch.device("cpu"))
+    conditioner = config.load(torch.device(device))
     conditioner.network.to(dtype)
     return conditioner
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,13 +46,9 @@ class BigGanDeep:
     @property
     def assets(self) -> dict[str, Published]:
         name = f"biggan-deep-{self.resolution}"
-        what = f"BigGAN-deep at {self.resolution} px"
-        return {
-            "weights": Published(
-                what=what, source=f"{_HOST}/{name}-pytorch_model.bin", size=_SIZE[self.resolution]
-            ),
-            "config": Published(what=f"{what}, its architecture", source=f"{_HOST}/{name}-config.json"),
-        }
+        weights = replace(Published.locked(name), size=_SIZE[self.resolution])
+        config = Published(what=f"architecture of {name}", source=f"{_HOST}/{name}-config.json")
+        return {"weights": weights, "config": config}
 
     def load(self, device: torch.device) -> BigGanDeepGenerator:
         if self.config is not None:
