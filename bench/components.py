@@ -17,6 +17,7 @@ SOURCES = {
 GENERATORS = {
     "gan": "bench.generators.gan:Gan",
     "vae": "bench.generators.vae:Vae",
+    "class-gan": "bench.generators.class_gan:ClassGan",
     "linear": "bench.generators.linear:Linear",
     "stylegan": "bench.generators.checkout.stylegan:StyleGan",
     "biggan": "bench.generators.biggan.brock:BigGan",
