@@ -89,7 +89,7 @@ class Assembly:
         protocol = self.suite.protocol
         if protocol.reference == "split":
             return range(min(len(self.images(data)), protocol.num_reference))
-        indices = list(dict.fromkeys(item.index for item in self.prompts(data)))
+        indices = list(dict.fromkeys(item.index for item in self.prompts(data) if item.index is not None))
         return indices[: protocol.num_reference]
 
     def _ends(self, cell: Cell, what: str, num: int) -> list[Condition]:

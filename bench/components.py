@@ -13,6 +13,7 @@ SOURCES = {
     "digits": "bench.worlds.digits:Digits",
     "cifar10": "bench.worlds.cifar:Cifar10",
     "coco": "bench.worlds.coco:Coco",
+    "images": "bench.worlds.folder:Images",
 }
 GENERATORS = {
     "gan": "bench.generators.gan:Gan",

@@ -63,7 +63,10 @@ def text_conditions(
         raise DataError("the data set has no captions, so there are no text conditions to sample.")
     return [
         Condition(
-            id=item.id, kind="text", text=item.prompt.caption, labels=dict(images.attributes[item.index])
+            id=item.id,
+            kind="text",
+            text=item.prompt.caption,
+            labels={} if item.index is None else dict(images.attributes[item.index]),
         )
         for item in prompts[:num]
     ]

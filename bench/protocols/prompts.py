@@ -43,10 +43,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Placed:
-    """A prompt, where its image lies in the set, and an id that no other prompt of the list has."""
+    """A prompt, where its image lies in the set (None: it is of no image), and an id that no other prompt of
+    the list has."""
 
     prompt: Prompt
-    index: int
+    index: int | None
     id: str
 
 
@@ -64,7 +65,10 @@ def chosen(images: ImageSet, protocol: Protocol) -> list[Placed]:
         return placed(
             images, read_manifest(Path(protocol.prompts), protocol.prompts_sha256), protocol.prompts
         )
-    found = []
+    found = [
+        Placed(Prompt("", text), None, f"text:{number}")
+        for number, text in enumerate(getattr(images, "free_prompts", ()))
+    ]
     for index, captions in enumerate(images.captions):
         image_id = images.ids[index]
         for k in _picks(protocol.caption, protocol.caption_seed, image_id, len(captions)):

@@ -7,63 +7,27 @@ extension: an image entry may hold ``"attributes"``, a mapping of names to value
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import struct
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.errors import LiveError
-from rich.progress import Progress
 
 from bench.errors import DataError, SuiteError
 from bench.protocols.base import Crop, Filter
-from bench.protocols.images import prepared
 from bench.worlds.base import manifest_digest
 from bench.worlds.coco_annotations import captions_path, read_captions, unstorable
-
-T = TypeVar("T")
-
-# Pillow turns these into 8-bit RGB without rescaling; deeper modes would be clipped in silence.
-_EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+from bench.worlds.files import FileImageSet, track
 
 
-def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """The items, with a progress bar on standard error where that is a terminal and shows no other bar."""
-    console = Console(stderr=True)
-    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
-    try:
-        progress.start()
-    except LiveError:
-        yield from items
-        return
-    try:
-        yield from progress.track(items, total=total, description=description)
-    finally:
-        progress.stop()
-
-
-class CocoImageSet:
+class CocoImageSet(FileImageSet):
     """An ImageSet over a folder in MS-COCO's layout, ids ascending, captions in annotation-id order.
 
     With ``resolution`` every image is cropped at its centre to the short side and resized by Pillow's
@@ -84,25 +48,24 @@ class CocoImageSet:
         resize_filter: Filter = "bicubic",
     ) -> None:
         root = Path(root).expanduser()
-        self._folder = root / (split if image_dir is None else image_dir)
-        self._resolution, self._crop, self._filter = resolution, crop, resize_filter
+        folder = root / (split if image_dir is None else image_dir)
         path = captions_path(root, split)
         if not path.is_file():
             raise DataError(
-                f"{path}: no such file. Expected {self._folder}/<file_name> and {path}; "
+                f"{path}: no such file. Expected {folder}/<file_name> and {path}; "
                 "MS-COCO's images and captions are at https://cocodataset.org/#download "
                 "(for 2014: val2014.zip and annotations_trainval2014.zip, unpacked side by side)."
             )
-        if not self._folder.is_dir():
+        if not folder.is_dir():
             raise DataError(
-                f"{self._folder}: no such folder, but {path} lists its images. Unpack the images there."
+                f"{folder}: no such folder, but {path} lists its images. Unpack the images there."
             )
         entries = read_captions(path)
+        super().__init__(folder, [entry.file_name for entry in entries], resolution, crop, resize_filter)
         self.ids: tuple[str, ...] = tuple(str(entry.id) for entry in entries)
         self.captions: tuple[tuple[str, ...], ...] = tuple(entry.captions for entry in entries)
         self.annotation_ids: tuple[tuple[int, ...], ...] = tuple(entry.annotation_ids for entry in entries)
         self.attributes: tuple[Mapping[str, str], ...] = tuple(entry.attributes for entry in entries)
-        self._files = tuple(entry.file_name for entry in entries)
 
         present = {item.name for item in os.scandir(self._folder)}
         missing = [
@@ -123,24 +86,6 @@ class CocoImageSet:
                 f"{size_b[0]} x {size_b[1]} (id {id_b}). Set 'resolution' to crop and resize them."
             )
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def images(self, indices: Sequence[int]) -> np.ndarray:
-        """uint8 (len(indices), 3, H, W), RGB. Raises DataError naming a file that cannot be read."""
-        height, width = self._shape
-        out = np.empty((len(indices), 3, height, width), dtype=np.uint8)
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for row, pixels in enumerate(pool.map(self._read, [self._files[int(i)] for i in indices])):
-                if pixels.shape[1:] != (height, width):
-                    raise DataError(
-                        f"{self._folder / self._files[int(indices[row])]}: {pixels.shape[2]} x "
-                        f"{pixels.shape[1]} pixels, but {self._files[0]} has {width} x {height}. "
-                        "Set 'resolution' to crop and resize them."
-                    )
-                out[row] = pixels
-        return out
-
     @cached_property
     def manifest_sha256(self) -> str:
         """SHA-256 over ids, captions, attributes, file names, image files' bytes, crop and resize."""
@@ -149,42 +94,7 @@ class CocoImageSet:
             (image_id, captions, dict(attributes), name, self._file_digest(name))
             for image_id, captions, attributes, name in track(rows, "hashing images", len(self))
         )
-        head: dict[str, object] = {"resolution": self._resolution}
-        if self._crop != "centre":
-            head["crop"] = self._crop
-        if self._filter != "bicubic":
-            head["filter"] = self._filter
-        return manifest_digest(head, hashed)
-
-    @cached_property
-    def _shape(self) -> tuple[int, int]:
-        if self._resolution is not None:
-            return self._resolution, self._resolution
-        _, height, width = self._read(self._files[0]).shape
-        return height, width
-
-    def _file_digest(self, name: str) -> str:
-        try:
-            with (self._folder / name).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{self._folder / name}: cannot read the image: {error}.") from error
-
-    def _read(self, name: str) -> np.ndarray:
-        path = self._folder / name
-        try:
-            with Image.open(path) as image:
-                image.load()
-                if image.mode not in _EIGHT_BIT_MODES:
-                    raise ValueError(f"pixel mode '{image.mode}' is not 8-bit")
-                rgb = image.convert("RGB")
-        except _DECODE_ERRORS as error:
-            raise DataError(
-                f"{path}: cannot read the image: {error}. Replace the file, or remove its entry."
-            ) from error
-        if self._resolution is not None:
-            rgb = prepared(rgb, self._crop, self._resolution, self._filter)
-        return np.asarray(rgb).transpose(2, 0, 1)
+        return manifest_digest(self._geometry, hashed)
 
 
 @dataclass(frozen=True, kw_only=True)

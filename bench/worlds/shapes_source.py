@@ -14,8 +14,9 @@ from torch import Tensor
 from bench.errors import DataError, SuiteError, nearest
 from bench.streams import Streams, hash64
 from bench.worlds import shapes
-from bench.worlds.coco import CocoImageSet, track, write_coco
+from bench.worlds.coco import CocoImageSet, write_coco
 from bench.worlds.coco_annotations import captions_path
+from bench.worlds.files import track
 
 # Raised by any change to pixels, captions or layout, so that an old cache is never read as new.
 VERSION = 1
