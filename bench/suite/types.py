@@ -11,6 +11,7 @@ from pydantic import Field
 
 from bench.components import TABLES
 from bench.protocols import Protocol
+from bench.protocols.ledger import Reproduces
 from bench.suite.blocks import Named, field_names
 from bench.suite.yaml import dump_yaml, escape_variables
 from bench.types import ConditionKind
@@ -79,6 +80,7 @@ class Variant:
     name: str | None = None
     num_samples: int | None = None
     condition: ConditionKind | None = None
+    reproduces: tuple[Reproduces, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,11 @@ class Suite:
         for variant in self.variants:
             entry = asdict(variant)
             del entry["label"]
-            listed.append({key: value for key, value in entry.items() if value is not None})
+            entry["reproduces"] = [
+                {key: value for key, value in item.items() if value is not None}
+                for item in entry["reproduces"]
+            ]
+            listed.append({key: value for key, value in entry.items() if value not in (None, [])})
         plain["variants"] = {"include": listed}
         return escape_variables(plain)
 

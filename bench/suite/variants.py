@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bench.errors import nearest
+from bench.protocols.ledger import Reproduces
 from bench.suite.blocks import validate
 from bench.suite.checks import Tables, fitting_translators, unfit
 from bench.suite.types import Positive, Variant
@@ -37,6 +38,7 @@ class MatrixEntry:
     translator: Names | None = None
     num_samples: Positive | None = None
     condition: ConditionKind | None = None
+    reproduces: tuple[Reproduces, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class IncludeEntry:
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$", max_length=80)] | None = None
     num_samples: Positive | None = None
     condition: ConditionKind | None = None
+    reproduces: tuple[Reproduces, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def _product(entry: MatrixEntry) -> list[Variant]:
             label="",
             num_samples=entry.num_samples,
             condition=entry.condition,
+            reproduces=entry.reproduces,
             **dict(zip(ROLES, combination)),  # type: ignore[arg-type]
         )
         for combination in combinations
