@@ -15,7 +15,7 @@ import typer
 
 from bench import cli_protocols, cli_trust
 from bench.assets.cli import assets
-from bench.cli_options import DeviceOption, SetOption, StoreOption, SuiteArgument
+from bench.cli_options import LEDGER, DeviceOption, SetOption, StoreOption, SuiteArgument
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -226,6 +226,10 @@ def report(
     python: Annotated[
         bool, typer.Option("--python", help="Allow a suite that names code of its own, for real images.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Set the published numbers beside the measured ones instead.")
+    ] = False,
+    ledger: Annotated[Path, typer.Option(help="Published numbers, for --published.")] = LEDGER,
 ) -> None:
     """Write pages, tables, grids and plots of one or more runs.
 
@@ -240,7 +244,10 @@ def report(
     with contextlib.ExitStack() as stack:
         folders = [stack.enter_context(opened(path)) for path in run_dirs]
         target = out if out is not None else report_folder(run_dirs[0])
-        _report(folders, target, formats=chosen, store=store, python=python)
+        if published:
+            cli_protocols.report_published(folders, target, ledger)
+        else:
+            _report(folders, target, formats=chosen, store=store, python=python)
 
 
 @app.command()

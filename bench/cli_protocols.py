@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -70,3 +72,22 @@ def manifest(
     typer.echo(
         f"protocol: {{caption: file, prompts: {out}, prompts_sha256: {hashlib.sha256(content).hexdigest()}}}"
     )
+
+
+def report_published(run_dirs: Sequence[Path], out: Path, ledger: Path) -> None:
+    """Prints and writes published numbers beside the measured ones, with a verdict per row."""
+    from bench.cli_output import print_table
+    from bench.report.published import published_rows, published_table, write_published
+
+    table = published_table(published_rows(run_dirs, ledger))
+    columns = ["system", "metric", "published", "measured", "verdict", "variant"]
+    rows = [[_cell(row[column]) for column in columns] for row in table.to_dict("records")]
+    print_table("published and measured", columns, rows, right=columns[2:4])
+    for path in write_published(run_dirs, out, ledger):
+        typer.echo(str(path))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return "" if value is None else str(value)

@@ -1,8 +1,8 @@
 """The published ledger: numbers from papers and repositories, and whether a run reproduces them.
 
 ``suites/published.csv`` has one published number a row. A variant of a suite declares which it is meant to
-reproduce (``reproduces``); the verdict compares protocols first, as far as the publication states its own, and
-values after that.
+reproduce (``reproduces``); the verdict compares protocols first, as far as the publication states its own,
+and values after that.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ class Published:
     @property
     def unstated(self) -> list[str]:
         """What of its protocol the publication does not say."""
-        known = {name: getattr(self, name) for name in ("dataset", "split", "n_samples", "resolution", "extractor")}
+        known = {
+            name: getattr(self, name) for name in ("dataset", "split", "n_samples", "resolution", "extractor")
+        }
         if self.protocol:  # a shipped protocol says all of it
             return []
         return [name for name, value in known.items() if value in (None, "")]
@@ -123,7 +125,9 @@ def read_ledger(path: Path) -> list[Published]:
             row = _row(f"ledger '{path}', line {reader.line_num}", raw, reader.line_num)
             key = tuple(getattr(row, name) for name in COLUMNS)
             if key in seen:
-                raise DataError(f"ledger '{path}', line {row.line}: the same as line {seen[key]}. Remove one.")
+                raise DataError(
+                    f"ledger '{path}', line {row.line}: the same as line {seen[key]}. Remove one."
+                )
             seen[key] = row.line
             rows.append(row)
     except csv.Error as error:
@@ -200,7 +204,9 @@ def chosen_row(ledger: Sequence[Published], wanted: Reproduces) -> Published:
     fitting = [row for row in named if all(getattr(row, key) == value for key, value in narrow.items())]
     if len(fitting) == 1:
         return fitting[0]
-    listed = "; ".join(f"line {row.line}: {row.metric} {row.value} on {row.dataset}" for row in fitting or named)
+    listed = "; ".join(
+        f"line {row.line}: {row.metric} {row.value} on {row.dataset}" for row in fitting or named
+    )
     which = "several rows fit" if fitting else "no row fits"
     raise DataError(f"{which} {narrow} of '{wanted.system}' in the ledger ({listed}). Name one of them.")
 

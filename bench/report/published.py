@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.cli_options import LEDGER
 from bench.errors import ResultError
 from bench.protocols.ledger import Reproduction, declared_in, read_ledger, reproductions
 from bench.report.tables import escape
 from bench.store import RunStore, atomic_write
-
-LEDGER = Path("suites") / "published.csv"
 
 
 def published_rows(run_dirs: Sequence[Path], ledger: Path = LEDGER) -> list[Reproduction]:
@@ -29,8 +28,8 @@ def published_rows(run_dirs: Sequence[Path], ledger: Path = LEDGER) -> list[Repr
         found += reproductions(rows, records, declared_in(store.read_run(), records))
     if not found:
         raise ResultError(
-            "report --published: no variant of these runs declares what it reproduces. Add, to its entry under "
-            "variants: reproduces: [{system: …, metric: …, tolerance: …}], with a row of the ledger."
+            "report --published: no variant of these runs declares what it reproduces. Add, to its entry "
+            "under variants: reproduces: [{system: …, metric: …, tolerance: …}], with a row of the ledger."
         )
     return found
 
