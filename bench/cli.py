@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import cli_protocols, cli_trust
+from bench import cli_protocols, cli_statistics, cli_trust
 from bench.assets.cli import assets
 from bench.cli_options import LEDGER, DeviceOption, SetOption, StoreOption, SuiteArgument
 from bench.errors import BenchError
@@ -31,6 +31,7 @@ app.add_typer(zoo, name="zoo")
 app.add_typer(assets, name="assets")
 cli_trust.register(app)
 cli_protocols.register(app)
+cli_statistics.register(app)
 
 
 def _show_version(value: bool) -> None:

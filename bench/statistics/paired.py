@@ -39,9 +39,10 @@ class Side:
 class Comparison:
     """Of one metric, ``difference`` = b - a with its 95 % interval, ``p`` of no difference (two-sided).
 
-    ``effect`` is the difference in standard deviations of a sample's difference (Cohen's d_z, for clustered
-    samples with the effective deviation). ``p_holm`` is p corrected for all comparisons of a table, p itself
-    until :func:`holm` is applied. ``n`` counts samples in both, ``method`` says how it was found.
+    ``se`` is its standard error, ``effect`` the difference in standard deviations of a sample's difference
+    (Cohen's d_z, for clustered samples with the effective deviation). ``p_holm`` is p corrected for all
+    comparisons of a table, p itself until :func:`holm` is applied. ``n`` counts samples in both, ``method``
+    says how it was found.
     """
 
     metric: str
@@ -51,6 +52,7 @@ class Comparison:
     a: str
     b: str
     difference: float
+    se: float
     interval: tuple[float, float]
     p: float
     p_holm: float
@@ -177,8 +179,8 @@ def _comparison(
         p, effect = float(difference == 0), 0.0 if difference == 0 else math.copysign(math.inf, difference)
     return Comparison(
         metric=score.metric, title=score.title, judge=score.judge, better=score.better, a=a, b=b,
-        difference=difference, interval=(difference - half, difference + half), p=p, p_holm=p, effect=effect,
-        n=n, method=method,
+        difference=difference, se=se, interval=(difference - half, difference + half), p=p, p_holm=p,
+        effect=effect, n=n, method=method,
     )  # fmt: skip
 
 

@@ -1,0 +1,50 @@
+"""How long the interval of FID takes at n = 5,000, d = 2,048 (``--samples``, ``--features`` for others).
+
+Prints seconds for the interval that scores get (40 groups left out, eight subsets for the bias) and for a
+plain bootstrap, with the intervals and the truth. Threads are those of OMP_NUM_THREADS. Figures of one run
+are in bench/docs/uncertainty.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from simulations import conditions, features
+
+from bench.statistics.design import Design
+from bench.statistics.frechet import frechet_bootstrap, frechet_left_out
+
+
+def main(num_samples: int, dim: int, replicates: int) -> None:
+    world = features("gaussian", dim)
+    x = world.draw(np.random.default_rng(0), num_samples).astype(np.float32)
+    design = Design.of(conditions(num_samples))
+    print(f"n = {num_samples}, d = {dim}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads", flush=True)
+    begin = time.perf_counter()
+    found = frechet_left_out(x, world.reference, design)
+    interval = found.interval(design.label)
+    seconds = time.perf_counter() - begin
+    print(f"truth {world.truth:.3f}; value {found.value:.3f}, bias {found.bias}")
+    print(f"left-out groups: [{interval.low:.3f}, {interval.high:.3f}] in {seconds:.1f} s", flush=True)
+    if replicates:
+        begin = time.perf_counter()
+        values = np.array(list(frechet_bootstrap(x, world.reference, design, replicates)))
+        low, high = 2 * found.value - np.quantile(values, [0.975, 0.025])
+        seconds = time.perf_counter() - begin
+        print(f"bootstrap of {replicates}: [{low:.3f}, {high:.3f}] in {seconds:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--features", type=int, default=2048)
+    parser.add_argument("--replicates", type=int, default=60, help="of the bootstrap; 0: none")
+    arguments = parser.parse_args()
+    main(arguments.samples, arguments.features, arguments.replicates)
