@@ -20,6 +20,7 @@ GENERATORS = {
     "vae": "bench.generators.vae:Vae",
     "class-gan": "bench.generators.class_gan:ClassGan",
     "linear": "bench.generators.linear:Linear",
+    "nvae": "bench.generators.checkout.nvae:Nvae",
     "stylegan": "bench.generators.checkout.stylegan:StyleGan",
     "biggan": "bench.generators.biggan.brock:BigGan",
     "biggan-deep": "bench.generators.biggan.deep:BigGanDeep",
