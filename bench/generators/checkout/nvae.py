@@ -114,7 +114,7 @@ def _settle(network: nn.Module, checkout: Checkout) -> None:
         if isinstance(module, fused):
             module.forward = _norm_swish(module)
         if hasattr(module, "init_done"):
-            module.init_done = True
+            setattr(module, "init_done", True)  # noqa: B010 - a plain attribute, which Module hides from types
 
 
 def _norm_swish(module: Any) -> Any:
@@ -151,7 +151,8 @@ class NvaeGenerator:
     def _sampled_shapes(self) -> dict[int, tuple[int, ...]]:
         """Index of each group below the top that is drawn → its shape; group 0 is the top."""
         channels, height, width = self.shape
-        shapes, index = {}, 0
+        shapes: dict[int, tuple[int, ...]] = {}
+        index = 0
         for scale, groups in enumerate(reversed(self.network.groups_per_scale)):
             for _ in range(groups):
                 if index > self.config.mean_groups:
