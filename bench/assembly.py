@@ -71,6 +71,13 @@ class Assembly:
             ("conditioner", name), lambda: self.suite.conditioners[name].config.load(self.device)
         )
 
+    def captioner(self, translator: str) -> Any:
+        """What captions a translator's synthetic pairs; None where they need no captions."""
+        config = self.suite.translators[translator].config
+        if getattr(config, "route", None) != "caption":
+            return None
+        return self.once(("captioner", translator), lambda: config.captioner.load(self.device))
+
     def judge(self, name: str) -> Judge:
         return self.once(("judge", name), lambda: self.suite.judges[name].config.load(self.device))
 

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from bench.keys import content_key
 from bench.plan import Cell
 from bench.protocols import Protocol
 from bench.suite import Named, Suite
+from bench.suite.blocks import as_before
 from bench.suite.nested import Nested, nested_in
 from bench.types import Condition
 
@@ -43,7 +44,7 @@ _NOT_CONTENT = ("weights", "sha256", "batch_size", "trust")
 _NOT_IN_FOLDERS = re.compile(r"(^|/)(\..*|__pycache__|.*\.(md|png|jpe?g|gif|pyc))(/|$)", re.IGNORECASE)
 _CODE = (".py", ".cpp", ".cu", ".cuh", ".h")
 # What of a TR0N translator's configuration its pairs depend on; other kinds' pairs depend on all of it.
-_PAIR_FIELDS = {"tr0n": ("kind", "route", "captioner", "seed")}
+_PAIR_FIELDS = {"tr0n": ("kind", "route", "captioner", "pair_batch", "seed")}
 _NOT_TRAINING = ("num_pairs",)  # in the translator's key by itself
 
 
@@ -154,20 +155,10 @@ def _content(value: Any, without: Iterable[str] = ()) -> Any:
     return value
 
 
-def _as_before(named: Named[Any]) -> dict[str, Any]:
-    """The raw configuration without ``later_fields`` of its class that have their default: fields added to a
-    component whose default leaves results as they were, and keys with them."""
-    later = getattr(type(named.config), "later_fields", ())
-    if not later or named.kind == "python":
-        return named.raw
-    defaults = {item.name: item.default for item in fields(named.config)}
-    return {name: value for name, value in named.raw.items() if name not in later or value != defaults[name]}
-
-
 def component(named: Named[Any]) -> dict[str, Any]:
     """What of a component enters a key: fields that matter, weights, algorithm version, foreign source."""
     described = {
-        "config": _content(_without_nested(_as_before(named), named.config), _files(named.config)),
+        "config": _content(_without_nested(as_before(named), named.config), _files(named.config)),
         "weights": sorted(sha256 for _, sha256 in _own_weight_files(named.config)),
         "version": getattr(type(named.config), "version", 1),
     }
@@ -189,7 +180,7 @@ def _without_nested(value: Any, config: Any) -> Any:
     return {
         name: _without_nested(item, getattr(config, name, None))
         for name, item in value.items()
-        if not isinstance(getattr(config, name, None), Nested)
+        if not isinstance(getattr(config, name, None), Nested) and name not in _files(config)
     }
 
 

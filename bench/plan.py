@@ -12,7 +12,8 @@ from typing import Any
 from bench.errors import SuiteError
 from bench.keys import content_key, slug
 from bench.protocols import Protocol
-from bench.suite import Suite, Variant
+from bench.suite import Named, Suite, Variant
+from bench.suite.blocks import as_before
 from bench.suite.checks import applies, condition_kind
 from bench.types import ConditionKind
 
@@ -77,12 +78,15 @@ def _cell(suite: Suite, variant: Variant) -> Cell:
     kind = condition_kind(variant, {"conditioners": suite.conditioners})
     num_samples = variant.num_samples or suite.samples.num
     num_conditions = _num_conditions(suite, variant, kind, num_samples)
+    parts: dict[str, Named[Any] | None] = {
+        "data": suite.data[variant.data],
+        "generator": suite.generators[variant.generator],
+        "conditioner": suite.conditioners[variant.conditioner],
+        "sampler": suite.samplers[variant.sampler],
+        "translator": None if variant.translator is None else suite.translators[variant.translator],
+    }
     config = {
-        "data": suite.data[variant.data].raw,
-        "generator": suite.generators[variant.generator].raw,
-        "conditioner": suite.conditioners[variant.conditioner].raw,
-        "sampler": suite.samplers[variant.sampler].raw,
-        "translator": None if variant.translator is None else suite.translators[variant.translator].raw,
+        **{role: None if part is None else part.raw for role, part in parts.items()},
         "protocol": {
             "resolution": suite.protocol.resolution,
             "codec": "png",  # as samples are stored
@@ -92,6 +96,7 @@ def _cell(suite: Suite, variant: Variant) -> Cell:
     }
     identity = {
         **config,
+        **{role: None if part is None else as_before(part) for role, part in parts.items()},
         "seed": suite.seed,
         "num_samples": num_samples,
         "conditions": {"kind": kind, "num": num_conditions},

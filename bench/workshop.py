@@ -149,7 +149,7 @@ class Workshop:
             return False
         cell = own.cell
         pairs = self._synthesize(cell, span.start, span.stop)
-        self._write(task.part, own.pairs, payload.pack(pairs.arrays(), {"seconds": pairs.seconds}))
+        self._write(task.part, own.pairs, payload.pack(pairs.arrays(), pairs.meta))
         return True
 
     def _synthesize(self, cell: Cell, start: int, stop: int) -> Pairs:
@@ -162,6 +162,7 @@ class Workshop:
             self.assembly.device,
             start=start,
             stop=stop,
+            captioner=self.assembly.captioner(str(cell.translator)),
             progress=lambda done: self.assembly.progress(label, done, total),
         )
 
@@ -183,7 +184,7 @@ class Workshop:
             found = self._read_or_none(part)
             if found is None:
                 pairs = self._synthesize(cell, span.start, span.stop)
-                self._write(part, own.pairs, payload.pack(pairs.arrays(), {"seconds": pairs.seconds}))
+                self._write(part, own.pairs, payload.pack(pairs.arrays(), pairs.meta))
                 loaded.append(pairs)
             else:
                 arrays, meta = found

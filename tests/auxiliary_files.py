@@ -89,3 +89,89 @@ def tiny_tokenizer(folder: Path, words: str = "a red blue green circle square st
     )
     fast.save_pretrained(folder)
     return folder
+
+
+WORDS = (
+    "a picture of red blue green yellow circle square star triangle small large on the left right top bottom"
+)
+
+
+def _bert_tokenizer(folder: Path) -> int:
+    """A BERT tokenizer with BLIP's special tokens; gives the number of its tokens."""
+    from transformers import BertTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]", *WORDS.split()]
+    (folder / "vocab.txt").write_text("\n".join(tokens))
+    tokenizer = BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)}, do_lower_case=True)
+    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
+    tokenizer.save_pretrained(folder)
+    return len(tokens)
+
+
+def _preprocessor(folder: Path, kind: str, size: int) -> None:
+    content = {
+        "image_processor_type": kind, "image_mean": OPENAI_MEAN, "image_std": OPENAI_STD, "do_resize": True,
+        "size": {"height": size, "width": size}, "do_normalize": True, "do_rescale": True, "resample": 3,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
+
+
+def tiny_blip(folder: Path, seed: int = 0) -> Path:
+    """BLIP for captions, two layers of width 32 on 32 px images, in transformers' layout."""
+    from transformers import BlipConfig, BlipForConditionalGeneration, BlipTextConfig, BlipVisionConfig
+
+    num = _bert_tokenizer(folder)
+    _preprocessor(folder, "BlipImageProcessor", 32)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = BlipTextConfig(
+        vocab_size=num, encoder_hidden_size=32, projection_dim=16, max_position_embeddings=64,
+        bos_token_id=5, eos_token_id=3, sep_token_id=3, pad_token_id=0, **sizes,
+    )  # fmt: skip
+    vision = BlipVisionConfig(
+        image_size=32, patch_size=8, projection_dim=16, initializer_range=0.1, **sizes
+    )  # the default, 1e-10, is for weights that are loaded
+    torch.manual_seed(seed)
+    config = BlipConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16)
+    model = BlipForConditionalGeneration(config)
+    _lively(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def tiny_blip2(folder: Path, seed: int = 0) -> Path:
+    """BLIP-2 with OPT, two layers of width 32 on 32 px images, in transformers' layout."""
+    from transformers import (
+        Blip2Config,
+        Blip2ForConditionalGeneration,
+        Blip2QFormerConfig,
+        Blip2VisionConfig,
+        OPTConfig,
+    )
+
+    num = _bert_tokenizer(folder)
+    _preprocessor(folder, "BlipImageProcessor", 32)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = Blip2VisionConfig(image_size=32, patch_size=8, initializer_range=0.1, **sizes)
+    qformer = Blip2QFormerConfig(vocab_size=num, encoder_hidden_size=32, cross_attention_frequency=1, **sizes)
+    text = OPTConfig(
+        vocab_size=num + 1, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, word_embed_proj_dim=32, bos_token_id=2, eos_token_id=3, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    config = Blip2Config(
+        vision_config=vision.to_dict(), qformer_config=qformer.to_dict(), text_config=text.to_dict(),
+        num_query_tokens=4, image_token_index=num,
+    )  # fmt: skip
+    model = Blip2ForConditionalGeneration(config)
+    _lively(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _lively(model: nn.Module) -> None:
+    """Larger weights, most so where text looks at the image: captions then differ from image to image."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(40 if "crossattention" in name or "language_projection" in name else 10)

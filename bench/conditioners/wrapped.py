@@ -102,6 +102,11 @@ class WrappedConditioner:
         self.inner, self.find = inner, find
         self.dim, self.views = inner.dim, inner.views
 
+    @property
+    def pairing(self) -> Any:
+        """What makes synthetic pairs: the conditioner inside."""
+        return self.inner
+
     def __getattr__(self, name: str) -> Any:
         if name == "inner":  # not there yet, as while copying
             raise AttributeError(name)

@@ -35,6 +35,16 @@ class Named(Generic[T]):
     data: tuple[str, ...] | None = None
 
 
+def as_before(named: Named[Any]) -> dict[str, Any]:
+    """The raw configuration without ``later_fields`` of its class that have their default: fields added to a
+    component whose default leaves results as they were, and keys with them."""
+    later = getattr(type(named.config), "later_fields", ())
+    if not later or named.kind == "python":
+        return named.raw
+    defaults = {item.name: item.default for item in dataclasses.fields(named.config)}
+    return {name: value for name, value in named.raw.items() if name not in later or value != defaults[name]}
+
+
 @functools.cache
 def _model(cls: Any) -> type[BaseModel]:
     # A standard dataclass inside a model is held to the model's rules: nothing unknown, nothing coerced.

@@ -101,6 +101,7 @@ def unfit(variant: Any, tables: Tables, settings: Mapping[str, Any]) -> str | No
         _unfit_condition(variant, conditioner, tables, settings)
         or _unfit_data(variant, conditioner, source)
         or _unfit_sampler(variant, kind, tables)
+        or _unfit_pairs(variant, kind, tables)
         or _unfit_generator(variant, kind, generator, tables)
         or _unfit_judges(variant, kind, source, tables)
     )
@@ -178,6 +179,25 @@ def _unfit_sampler(variant: Any, kind: ConditionKind, tables: Tables) -> str | N
         f"sampler '{variant.sampler}' takes {' and '.join(kinds)} conditions, and conditioner "
         f"'{variant.conditioner}' makes {kind} conditions. Exclude the combination."
     )
+
+
+def _unfit_pairs(variant: Any, kind: ConditionKind, tables: Tables) -> str | None:
+    """Why no synthetic pairs can be made for the variant's translator."""
+    if variant.translator is None:
+        return None
+    translator = tables["translators"][variant.translator].config
+    conditioner = tables["conditioners"][variant.conditioner].config
+    if translator.num_pairs and not getattr(conditioner, "makes_pairs", True):
+        return (
+            f"conditioner '{variant.conditioner}' makes no synthetic pairs for translator "
+            f"'{variant.translator}'. Put it behind a CLIP as a term of kind sum."
+        )
+    if kind == "class" and getattr(translator, "route", None) == "caption":
+        return (
+            f"translator '{variant.translator}' takes conditions from captions (route: caption), which "
+            f"conditioner '{variant.conditioner}' for {kind} conditions cannot embed. Use route: encode."
+        )
+    return None
 
 
 def _unfit_generator(variant: Any, kind: ConditionKind, generator: Any, tables: Tables) -> str | None:

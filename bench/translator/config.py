@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from bench.captioners.attributes import AttributeCaptioner
+from bench.captioners.transformers import TransformersCaptioner
 from bench.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -14,31 +16,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttributeCaptioner:
-    """Captions a generated image: a classifier reads its attributes, the world's grammar words them.
-
-    ``model`` names a zoo classifier that knows every attribute of the shapes world.
-    """
-
-    model: str = "shapes-classifier-guide"
-    weights: str | None = None
-    sha256: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Tr0nTranslator:
     """TR0N's translator network, trained on synthetic pairs (z, c).
 
     ``route`` says how c is made from G(z): ``encode`` (CLIP image embedding or class probabilities) or
-    ``caption`` (a caption of G(z), then its text embedding). ``noise`` is the deviation of the Gaussian
-    noise added to c at training (pseudo-text; 0.2 or 0.5 in the paper's recipes). ``hidden`` null means 4 D.
-    ``initial_std`` is where the learned deviation of the components starts (0.01 in the repository, which
-    takes hundreds of thousands of steps to leave). ``steps`` of ``batch_size`` pairs run through the
-    ``num_pairs`` in seeded order.
+    ``caption`` (a caption of G(z) by ``captioner``, then its text embedding): a folder of BLIP or BLIP-2,
+    or the shapes world's own. ``pair_batch`` images are drawn, captioned and encoded at once. ``noise`` is
+    the deviation of the Gaussian noise added to c at training (pseudo-text; 0.2 or 0.5 in the paper's
+    recipes). ``hidden`` null means 4 D. ``initial_std`` is where the learned deviation of the components
+    starts (0.01 in the repository, which takes hundreds of thousands of steps to leave). ``steps`` of
+    ``batch_size`` pairs run through the ``num_pairs`` in seeded order.
     """
 
     route: Literal["encode", "caption"] = "encode"
-    captioner: AttributeCaptioner = field(default_factory=AttributeCaptioner)
+    captioner: AttributeCaptioner | TransformersCaptioner = field(default_factory=AttributeCaptioner)
+    pair_batch: int = 256
     num_pairs: int = 1_000_000
     noise: float = 0.0
     components: int = 10
@@ -50,9 +42,10 @@ class Tr0nTranslator:
     likelihood_weight: float = 1e-4
     clip_norm: float = 1.0
     seed: int = 24
+    later_fields: ClassVar[tuple[str, ...]] = ("pair_batch",)
 
     def __post_init__(self) -> None:
-        for name in ("num_pairs", "components", "steps", "batch_size"):
+        for name in ("num_pairs", "pair_batch", "components", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise SuiteError(f"translator: {name} must be at least 1, got {getattr(self, name)}.")
         for name in ("learning_rate", "likelihood_weight", "clip_norm", "initial_std"):

@@ -5,29 +5,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.conditioners.base import Conditioner
-from bench.errors import SuiteError
 from bench.generators.base import AnyGenerator, context_of, decode_in
 from bench.streams import Streams
-from bench.translator.config import AttributeCaptioner, Tr0nTranslator
+from bench.translator.config import Tr0nTranslator
 from bench.types import Condition
-from bench.zoo.weights import load_model
-
-BATCH = 256
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """``latents`` (P, dim) and ``conditions`` (P, D), float32 on the CPU; ``seconds`` to make them."""
+    """``latents`` (P, dim) and ``conditions`` (P, D), float32 on the CPU; ``seconds`` to make them.
+
+    ``captions`` are the texts that conditions embed, where they come from captions; for people to read.
+    """
 
     latents: Tensor
     conditions: Tensor
     seconds: float = 0.0
+    captions: tuple[str, ...] = ()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What is stored beside the arrays."""
+        return {"seconds": self.seconds} | ({"captions": list(self.captions)} if self.captions else {})
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {"latents": self.latents.numpy(), "conditions": self.conditions.numpy()}
@@ -53,27 +59,15 @@ class Pairs:
         )
 
 
-def _caption_encoder(config: AttributeCaptioner, conditioner: Conditioner, device: torch.device):
-    from bench.worlds import shapes
-
-    classifier = load_model(config.model, device, path=config.weights, sha256=config.sha256)
-    expected = shapes.attribute_values(1)
-    if dict(classifier.heads) != expected:
-        raise SuiteError(
-            f"captioner: classifier '{config.model}' reads {', '.join(classifier.heads)}; the shapes grammar "
-            f"needs {', '.join(expected)}."
-        )
+def _caption_encoder(captioner: Any, conditioner: Any, texts: list[str]) -> Callable[..., Tensor]:
+    """Images → text embeddings (N, D) of their captions, which ``texts`` takes down."""
 
     def encode(images_NCHW: Tensor, streams: Streams) -> Tensor:
-        picks = {head: logits.argmax(1).tolist() for head, logits in classifier(images_NCHW).items()}
-        rows = [{head: expected[head][picks[head][i]] for head in expected} for i in range(len(images_NCHW))]
-        wordings = shapes.captions(rows, streams)
-        which = streams.integers("pairs:wording", 5).tolist()
-        texts = [
-            Condition(id=f"pair:{i}", kind="text", text=five[k])
-            for i, (five, k) in enumerate(zip(wordings, which))
-        ]
-        return conditioner.embed(texts)
+        captions = captioner.captions(images_NCHW, streams)
+        texts.extend(captions)
+        return conditioner.embed(
+            [Condition(id=f"pair:{i}", kind="text", text=text) for i, text in enumerate(captions)]
+        )
 
     return encode
 
@@ -86,28 +80,35 @@ def synthesize(
     *,
     start: int = 0,
     stop: int | None = None,
+    captioner: Any = None,
     progress: Callable[[int], None] | None = None,
 ) -> Pairs:
     """Pairs start … stop-1 (``config.num_pairs`` by default); pair i depends on (seed, i) alone.
 
-    Networks run on blocks of a fixed size, so that it does not depend on the bounds either. ``progress``
-    is told how far it is. Raises SuiteError for a generator that makes no image of nothing. Source: TR0N,
-    section 3.
+    Networks run on blocks of a fixed size, so that it does not depend on the bounds either. ``captioner``
+    is the loaded one, if it is at hand. ``progress`` is told how far it is. Raises SuiteError for a
+    generator that makes no image of nothing. Source: TR0N, section 3.
     """
     stop = config.num_pairs if stop is None else stop
-    encode = conditioner.encode
+    block = config.pair_batch
+    conditioner = getattr(conditioner, "pairing", conditioner)
+    encode, captions = conditioner.encode, list[str]()
     if config.route == "caption":
-        encode = _caption_encoder(config.captioner, conditioner, device)
+        encode = _caption_encoder(captioner or config.captioner.load(device), conditioner, captions)
     latents, conditions = [], []
     begin = time.perf_counter()
     with torch.no_grad():
-        for first in range(start - start % BATCH, stop, BATCH):
-            streams = Streams.from_seed(BATCH, "pairs", config.seed, start=first, device=device)
+        for first in range(start - start % block, stop, block):
+            streams = Streams.from_seed(block, "pairs", config.seed, start=first, device=device)
             z = generator.latent.numbered(streams, first)
             wanted = slice(max(0, start - first), stop - first)
             latents.append(z[wanted].cpu())
             images = decode_in(generator, z, context_of(generator, None, streams))
             conditions.append(encode(images, streams)[wanted].float().cpu())
             if progress is not None:
-                progress(min(first + BATCH, stop))
-    return Pairs(torch.cat(latents), torch.cat(conditions), time.perf_counter() - begin)
+                progress(min(first + block, stop))
+    seconds = time.perf_counter() - begin
+    offset = start % block
+    return Pairs(
+        torch.cat(latents), torch.cat(conditions), seconds, tuple(captions[offset : offset + stop - start])
+    )
