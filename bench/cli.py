@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import cli_protocols, cli_statistics, cli_trust
+from bench import cli_check, cli_protocols, cli_statistics, cli_trust
 from bench.assets.cli import assets
 from bench.cli_options import LEDGER, DeviceOption, SetOption, StoreOption, SuiteArgument
 from bench.errors import BenchError
@@ -30,6 +30,7 @@ zoo = typer.Typer(help="The small pretrained models that ship with the package."
 app.add_typer(zoo, name="zoo")
 app.add_typer(assets, name="assets")
 cli_trust.register(app)
+cli_check.register(app)
 cli_protocols.register(app)
 cli_statistics.register(app)
 

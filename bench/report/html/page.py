@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ def write_html(
 
     Raises ResultError where a run holds no records.
     """
-    import jinja2
     from plotly.offline import get_plotlyjs
 
     sprites, browsers = Sprites(MOST_IMAGE_BYTES), dict[str, Any]()
@@ -58,25 +57,70 @@ def write_html(
         chart_list += found_charts
         browsers |= found_browsers
     sources, files = sprites.place(out / "report-images")
-    code = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    plotly = get_plotlyjs()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    html = environment.get_template("report.html").render(
-        title=", ".join(page["name"] for page in pages),
-        runs=pages,
-        csp=content_security_policy(plotly, code, beside=bool(files)),
-        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        plotly=plotly,
-        code=code,
-        data=script_json({"charts": chart_list, "browsers": browsers, "beside": bool(files)}),
-        sprites=sources,
+    code, plotly = _scripts(SCRIPTS), get_plotlyjs()
+    html = (
+        _templates()
+        .get_template("report.html")
+        .render(
+            title=", ".join(page["name"] for page in pages),
+            runs=pages,
+            csp=content_security_policy(plotly, code, beside=bool(files)),
+            css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+            plotly=plotly,
+            code=code,
+            data=script_json({"charts": chart_list, "browsers": browsers, "beside": bool(files)}),
+            sprites=sources,
+        )
     )
     path = out / "report.html"
     atomic_write(path, html.encode())
     return [path, *files]
+
+
+def write_table_page(
+    path: Path,
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[Mapping[str, Any]]],
+    notes: Sequence[str] = (),
+    chart_list: Sequence[charts.Chart] = (),
+) -> Path:
+    """Writes a page of one sortable table and charts. Cells are ``{"text", "value" (a number, or None)}``."""
+    from plotly.offline import get_plotlyjs
+
+    names = ("page.js", "tables.js", "charts.js") if chart_list else ("page.js", "tables.js")
+    code, plotly = _scripts(names), get_plotlyjs() if chart_list else ""
+    html = (
+        _templates()
+        .get_template("table.html")
+        .render(
+            title=title,
+            heads=heads,
+            rows=rows,
+            notes=notes,
+            charts=chart_list,
+            csp=content_security_policy(*filter(None, (plotly, code)), beside=False),
+            css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+            plotly=plotly,
+            code=code,
+            data=script_json({"charts": list(chart_list), "browsers": {}, "beside": False}),
+        )
+    )
+    atomic_write(path, html.encode())
+    return path
+
+
+def _scripts(names: Sequence[str]) -> str:
+    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+
+
+def _templates() -> Any:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
 
 
 def content_security_policy(*scripts: str, beside: bool) -> str:

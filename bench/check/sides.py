@@ -1,0 +1,95 @@
+"""Base and head: where their code is, and the process that runs each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.errors import BenchError
+
+WORKER = Path(__file__).with_name("worker.py")
+HEAD = Path(bench.__file__).resolve().parents[1]
+
+
+class Side:
+    """A process that runs one side's code. Use as a context manager."""
+
+    def __init__(self, name: str, code: Path = HEAD):
+        self.name, self.code = name, code
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Side:
+        if not (self.code / "bench" / "__init__.py").is_file():
+            raise BenchError(f"{self.name}: '{self.code}' holds no package 'bench'.")
+        environment = {**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.write('{"do": "stop"}\n')
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """The answer to a request. Raises BenchError for a fault of the side, or its death."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            line = ""
+        if not line:
+            raise BenchError(f"{self.name}: the process ended at '{do}' (exit code {process.poll()}).")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise BenchError(f"{self.name} ({self.code}): {answer['error']}")
+        return answer
+
+
+@contextlib.contextmanager
+def checkout(reference: str, repository: Path = HEAD) -> Iterator[Path]:
+    """The code of a git reference, in a worktree for the while. Raises BenchError where there is none."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, text=True)
+
+    commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
+    if commit.returncode:
+        raise BenchError(
+            f"'{reference}' is no commit of '{repository}'. Name one that is fetched (a shallow clone in CI "
+            "holds one commit only: fetch-depth: 0), or a checkout by its path."
+        )
+    with tempfile.TemporaryDirectory(prefix="tr0n-bench-base-") as folder:
+        path = Path(folder) / "base"
+        added = git("worktree", "add", "--detach", str(path), commit.stdout.strip())
+        if added.returncode:
+            raise BenchError(f"cannot check out '{reference}': {added.stderr.strip()}")
+        try:
+            yield path
+        finally:
+            git("worktree", "remove", "--force", str(path))
