@@ -34,7 +34,7 @@ def segment(values_N: np.ndarray, penalty: float, shortest: int = 2) -> list[int
 
 
 def change_points(
-    values_N: np.ndarray, *, log: bool = False, alpha: float = 0.01, smallest: float = 0.02
+    values_N: np.ndarray, *, log: bool = False, alpha: float = 0.001, smallest: float = 0.02
 ) -> list[tuple[int, float, float, float]]:
     """(index of the first point of a new level, old level, new level, p) of each step.
 

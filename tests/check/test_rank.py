@@ -1,0 +1,140 @@
+"""The rule of the gate: exact ranks, intervals, and what it says of known differences."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.check.rank import bounds, judge, signed_rank_cdf, spread, walsh_averages
+from bench.check.settings import CheckSettings, read_settings
+from bench.check.speed import measure
+from bench.errors import BenchError
+
+
+@pytest.mark.parametrize("n", [5, 12])
+def test_the_distribution_is_that_of_every_assignment_of_signs(n):
+    signs = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    sums = signs @ np.arange(1, n + 1)
+    every = np.array([(sums <= k).mean() for k in range(n * (n + 1) // 2 + 1)])
+    assert np.allclose(signed_rank_cdf(n), every, atol=1e-12)
+
+
+def test_bounds_agree_with_the_test_that_they_invert():
+    """A shift inside the interval is not rejected by scipy's exact test, one outside is."""
+    values = np.random.default_rng(1).normal(0.3, 1, 20)
+    low, high = bounds(walsh_averages(values), 20, 0.025)
+    for shift, inside in ((low + 1e-6, True), (low - 1e-6, False), (high - 1e-6, True), (high + 1e-6, False)):
+        p = stats.wilcoxon(values - shift, method="exact").pvalue
+        assert (p > 0.05) == inside
+
+
+def test_too_few_values_bound_nothing():
+    assert bounds(walsh_averages(np.ones(3)), 3, 0.01) == (-np.inf, np.inf)
+
+
+def verdicts(effect: float, sigma: float, num: int) -> Counter:
+    settings, rng = CheckSettings(max_rounds=160), np.random.default_rng(3)
+    found: Counter[str] = Counter()
+    for _ in range(num):
+        d = sigma * rng.standard_t(3, settings.max_rounds) + np.log1p(effect)
+        for look in settings.looks:
+            speed = judge(np.ones(look), np.exp(d[:look]), settings)
+            if speed.verdict != "inconclusive":
+                break
+        found[speed.verdict] += 1
+    return found
+
+
+def test_equal_sides_are_the_same_and_ten_per_cent_is_slower_under_heavy_tails():
+    assert verdicts(0.0, 0.03, 150)["same"] >= 148
+    assert verdicts(0.10, 0.08, 100)["slower"] >= 99
+    assert verdicts(-0.10, 0.03, 60)["faster"] >= 59
+
+
+def test_five_per_cent_is_hardly_ever_called_the_same():
+    assert verdicts(0.05, 0.08, 150)["same"] <= 7
+
+
+def test_noise_is_inconclusive_and_the_rounds_it_asks_for_settle_it():
+    settings, rng = CheckSettings(), np.random.default_rng(0)
+    few = judge(np.ones(40), np.exp(0.3 * rng.standard_normal(40)), settings)
+    assert few.verdict == "inconclusive"
+    assert few.more_rounds > 100
+    total = 40 + 2 * few.more_rounds
+    many = judge(np.ones(total), np.exp(0.3 * rng.standard_normal(total)), settings)
+    assert many.verdict == "same"
+
+
+def test_many_cells_share_one_error_rate():
+    rng = np.random.default_rng(5)
+    d = 0.06 * rng.standard_normal(40) + np.log(1.06)
+    alone = judge(np.ones(40), np.exp(d), CheckSettings())
+    among = judge(np.ones(40), np.exp(d), CheckSettings(), comparisons=1000)
+    assert among.interval[0] < alone.interval[0]
+
+
+def test_the_spread_is_not_moved_by_outliers():
+    values = np.random.default_rng(0).normal(0, 0.1, 2000)
+    values[:50] = 100
+    assert spread(values) == pytest.approx(0.1, rel=0.1)
+
+
+def test_measuring_interleaves_stops_when_settled_and_is_reproducible():
+    def run(log: list[str]) -> tuple:
+        rng = np.random.default_rng(0)
+
+        def side(name, seconds):
+            def once():
+                log.append(name)
+                return seconds * np.exp(0.01 * rng.standard_normal()), seconds
+
+            return once
+
+        return measure(side("b", 1.0), side("h", 1.2), CheckSettings(rounds=20, max_rounds=80), seed=7)
+
+    log: list[str] = []
+    found = run(log)
+    assert found.speed.verdict == "slower"
+    assert found.speed.rounds == 20
+    assert found.speed.ratio == pytest.approx(1.2, rel=0.02)
+    pairs = [tuple(log[40:][i : i + 2]) for i in range(0, 40, 2)]  # after base against itself
+    assert log[:40] == ["b"] * 40
+    assert set(pairs) == {("b", "h"), ("h", "b")}
+    again: list[str] = []
+    assert run(again) == found
+    assert again == log
+
+
+def test_what_disturbs_is_noticed():
+    rng = np.random.default_rng(0)
+    calls = iter(range(10**6))
+
+    def drifting():
+        seconds = (1 + next(calls) / 100) * np.exp(0.01 * rng.standard_normal())
+        return seconds, seconds / 2
+
+    found = measure(drifting, drifting, CheckSettings(rounds=40, max_rounds=40))
+    text = " ".join(found.notices)
+    assert "drifted" in text
+    assert "other load: in half of the runs the processor was away for 50 %" in text
+
+
+def test_settings_are_read_and_faults_name_the_key(tmp_path):
+    path = tmp_path / "check.yaml"
+    path.write_text("rounds: 20\nmargins: {fid: 0.5}\n")
+    found = read_settings(path, {"clip-cosine": 0.01}, max_rounds=50, min_effect=None)
+    assert found.looks == (20, 40, 50)
+    assert found.margins == {"fid": 0.5, "clip-cosine": 0.01}
+    for text, message in (
+        ("rouns: 3", "unknown key 'rouns'"),
+        ("rounds: 3", "rounds"),
+        ("margins: 3", "margins: maps"),
+        ("rounds: 50\nmax_rounds: 20", "max_rounds"),
+        ("[1]", "no mapping"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BenchError, match=message):
+            read_settings(path, {})
