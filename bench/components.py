@@ -35,6 +35,11 @@ CONDITIONERS = {
     "public-classifier": "bench.conditioners.public_classifier:PublicClassifierGuide",
     "image": "bench.conditioners.wrapped:ImageCondition",
     "interpolated": "bench.conditioners.wrapped:Interpolated",
+    "sum": "bench.conditioners.sum:Sum",
+    "aesthetic": "bench.conditioners.aesthetic:Aesthetic",
+    "pickscore": "bench.conditioners.preference:PickScore",
+    "hpsv2": "bench.conditioners.preference:HpsV2",
+    "image-reward": "bench.conditioners.preference:ImageReward",
     "quadratic": "bench.conditioners.quadratic:Quadratic",
 }
 TRANSLATORS = {

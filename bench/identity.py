@@ -190,7 +190,9 @@ def pairs(suite: Suite, cell: Cell) -> Identity:
     described = component(named)
     names = _PAIR_FIELDS.get(named.kind, tuple(described["config"]))
     described["config"] = {name: described["config"][name] for name in names if name in described["config"]}
-    return Identity("pairs", {**_frozen(suite, cell, pairing=True), "synthesis": described})
+    # Other kinds of set-up train on the energy itself, and depend on all of f.
+    frozen = _frozen(suite, cell, pairing=named.kind in _PAIR_FIELDS)
+    return Identity("pairs", {**frozen, "synthesis": described})
 
 
 Asked = Callable[[], Sequence[Condition]]  # gives the conditions of a cell's samples, where they matter

@@ -325,6 +325,7 @@ class _Attempt:
             artifacts=artifacts,
             certificate=read_certificate(self.store, own),
             in_loop=in_loop,
+            notes=drawn.notes,
         )
 
     def _images(self, own: Needs) -> Any:

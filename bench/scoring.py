@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ RESULT = "result"
 @dataclass(frozen=True)
 class Drawn:
     """What is known of a cell's samples besides images: ``latents`` (N, dim), ``energy`` (N,),
-    ``failed_step`` (N,), the summed timing, the devices, and the tiles that networks ran on."""
+    ``failed_step`` (N,), the summed timing, the devices, the tiles that networks ran on, and what was noted
+    of G and f."""
 
     latents: np.ndarray
     energy: np.ndarray
@@ -41,6 +42,7 @@ class Drawn:
     timing: Timing
     hardware: list[dict[str, Any]]
     tiles: list[int]
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> np.ndarray:
@@ -55,6 +57,7 @@ def read_drawn(store: ArtifactStore, own: Needs) -> Drawn:
     places: list[dict[str, Any]] = []
     setup_s: dict[str, float] = {}
     setup_evaluations: dict[str, int] = {}
+    notes: dict[str, Any] = {}
     for span in own.spans:
         part, meta = payload.unpack(store.read("samples", own.samples.key, span.name))
         arrays.append(part)
@@ -62,6 +65,10 @@ def read_drawn(store: ArtifactStore, own: Needs) -> Drawn:
         places.append(meta["hardware"])
         setup_s = meta["setup_s"]
         setup_evaluations = meta.get("setup_evaluations", {})
+        found = meta.get("notes", {})
+        if "truncated_texts" in found:
+            found["truncated_texts"] += notes.get("truncated_texts", 0)
+        notes |= found
     columns = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
     unique = [place for i, place in enumerate(places) if place not in places[:i]]
     return Drawn(
@@ -69,6 +76,7 @@ def read_drawn(store: ArtifactStore, own: Needs) -> Drawn:
         timing=replace(_summed(timings), setup_s=dict(setup_s), setup_evaluations=dict(setup_evaluations)),
         hardware=unique,
         tiles=sorted({timing.batch_size for timing in timings}),
+        notes=notes,
     )
 
 

@@ -64,6 +64,7 @@ class Record:
     ``tiles`` the sizes that networks ran on. ``artifacts`` are the keys of all that the scores come from;
     ``certificate`` is what ``certify`` found, if it was asked. ``protocol`` is what
     :func:`bench.protocols.record_protocol` says; empty in records of older versions and failed ones.
+    ``notes`` says what was settled on loading G and f, and how many texts f had to cut (``truncated_texts``).
     ``in_loop`` maps each judge that guided, or is next of kin to one that did, to what they share: its scores
     measure nothing.
     """
@@ -81,6 +82,7 @@ class Record:
     artifacts: Mapping[str, Any] = field(default_factory=dict)
     certificate: Mapping[str, Any] | None = None
     in_loop: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     created_utc: str = ""

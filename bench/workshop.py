@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -308,11 +308,26 @@ class Workshop:
             "timing": vars(timing),
             "hardware": hardware(self.assembly.device),
             "setup_s": translator.setup_s if translator is not None else {},
+            "notes": self._notes(own.cell, own.assignment.conditions[span.start : span.stop]),
             "setup_evaluations": translator.setup_evaluations if translator is not None else {},
             "seconds": seconds,  # wall-clock of this span, by which other spans' can be predicted
         }
         self._write(Part("samples", *part.place[1:]), own.samples, payload.pack(table, meta))
         return images, snapshots
+
+    def _notes(self, cell: Cell, conditions: Sequence[Condition]) -> dict[str, Any]:
+        """What was settled on loading G and f, and how many of the samples' texts f had to cut."""
+        parts: dict[str, Any] = {
+            "generator": self.assembly.generator(cell.generator),
+            "conditioner": self.assembly.conditioner(cell.conditioner),
+        }
+        notes: dict[str, Any] = {
+            role: dict(found) for role, part in parts.items() if (found := getattr(part, "notes", None))
+        }
+        truncated = getattr(parts["conditioner"], "truncated", None)
+        if truncated is not None:
+            notes["truncated_texts"] = sum(truncated(conditions))
+        return notes
 
     def _draw(self, own: Needs, span: Span) -> tuple[Draw, torch.Tensor, PhaseTimer, dict[str, int], int]:
         """Draws a span, on smaller tiles where the device's memory does not hold one."""

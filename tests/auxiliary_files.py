@@ -91,9 +91,7 @@ def tiny_tokenizer(folder: Path, words: str = "a red blue green circle square st
     return folder
 
 
-WORDS = (
-    "a picture of red blue green yellow circle square star triangle small large on the left right top bottom"
-)
+WORDS = "a picture of red blue green yellow circle square star triangle small large on the left right top"
 
 
 def _bert_tokenizer(folder: Path) -> int:
@@ -175,3 +173,18 @@ def _lively(model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 parameter.mul_(40 if "crossattention" in name or "language_projection" in name else 10)
+
+
+def tiny_clip_folder(folder: Path, seed: int = 0) -> Path:
+    """A CLIP in transformers' layout (as PickScore's): two layers of width 32, 16-dimensional embeddings."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    tiny_tokenizer(folder)
+    _preprocessor(folder, "CLIPImageProcessor", 32)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = CLIPTextConfig(vocab_size=64, max_position_embeddings=16, eos_token_id=1, bos_token_id=0, **sizes)
+    vision = CLIPVisionConfig(image_size=32, patch_size=8, **sizes)
+    torch.manual_seed(seed)
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=16)
+    CLIPModel(config).save_pretrained(folder)
+    return folder

@@ -19,7 +19,7 @@ class Conditioner(Protocol):
     images into vectors of the same space for synthetic pairs.
     """
 
-    dim: int
+    dim: int  # columns of a condition that translators read; a sum of terms has more behind them
     views: int  # auxiliary evaluations per image and energy call (augmented copies; 1 without)
 
     def embed(self, conditions: Sequence[Condition]) -> Tensor:

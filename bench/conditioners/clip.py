@@ -65,6 +65,14 @@ class ClipConditioner:
             texts.append(condition.text)
         return self.embed_texts(texts)
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        return getattr(self.network, "notes", {})
+
+    def truncated(self, conditions: Sequence[Condition]) -> list[bool]:
+        """Which conditions' texts do not fit the context, and are cut before the end token."""
+        return self.network.tokenizer.truncated([condition.text or "" for condition in conditions])
+
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Raw text embeddings (N, dim). Equal texts are encoded once, in batches of a fixed size."""
         unique = list(dict.fromkeys(texts))

@@ -112,6 +112,12 @@ class WrappedConditioner:
             raise AttributeError(name)
         return getattr(self.inner, name)  # whatever else the conditioner inside offers
 
+    def truncated(self, conditions: Sequence[Condition]) -> list[bool]:
+        """Which conditions' texts, or those that they lie between, are cut."""
+        ends = [condition.between or (condition, condition) for condition in conditions]
+        first, second = (self.inner.truncated([pair[side] for pair in ends]) for side in (0, 1))
+        return [a or b for a, b in zip(first, second)]
+
     def embed(self, conditions: Sequence[Condition]) -> Tensor:
         with torch.no_grad():
             return self.find(self.inner, conditions)

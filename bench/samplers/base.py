@@ -61,8 +61,14 @@ class Problem:
         return self.image_energy(self.decode(z_ND), step)
 
     def image_energy(self, images_NCHW: Tensor, step: int) -> Tensor:
-        self.evaluations["auxiliary_forwards"] += self.counted * self.conditioner.views
+        self.count_views("auxiliary_forwards")
         return self.conditioner.energy(images_NCHW, self.condition_ND, self.streams, step)
+
+    def count_views(self, what: str) -> None:
+        """Counts one evaluation of f, and where it is a sum of terms that of each term beside."""
+        self.evaluations[what] += self.counted * self.conditioner.views
+        for term, views in getattr(self.conditioner, "terms", {}).items():
+            self.evaluations[f"{what}/{term}"] += self.counted * views
 
     def plain_energy(self, z_ND: Tensor, step: int) -> Tensor:
         """Energies (N,) of images without augmentation, where the conditioner has any; counted."""
@@ -79,7 +85,7 @@ class Problem:
         ``energy_N`` is cut off from its graph, which is freed here.
         """
         self.evaluations["generator_backwards"] += self.counted
-        self.evaluations["auxiliary_backwards"] += self.counted * self.conditioner.views
+        self.count_views("auxiliary_backwards")
         found = torch.autograd.grad(energy_N.sum(), inputs)
         energy_N.detach_()
         return found

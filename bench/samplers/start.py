@@ -19,7 +19,8 @@ def translate(problem: Problem) -> Mixture:
     """The translator's mixture for the problem's conditions."""
     if problem.translator is None:
         raise SamplingError("this sampler needs a translator, and the variant names none.")
-    return problem.translator(problem.condition_ND)
+    # Of a sum of terms it reads the first term's columns alone.
+    return problem.translator(problem.condition_ND[:, : problem.conditioner.dim])
 
 
 def starting_point(problem: Problem, mixture: Mixture, start: Start, k: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
@@ -107,7 +107,8 @@ def _first_error(
     if rank(place) == 0:
         owner = _dataclass_at(cls, place[:-1])
         allowed = field_names(owner) if owner is not None else []
-        inside = what if len(place) == 1 else f"'{place[-2]}' of {what}"
+        around = next((part for part in reversed(place[:-1]) if isinstance(part, str)), None)
+        inside = what if around is None else f"'{around}' of {what}"
         listed = f" Fields: {', '.join(allowed) or 'none'}." if owner is not None else ""
         return document.error(full, f"unknown field of {inside}.{nearest(str(place[-1]), allowed)}{listed}")
     if items[0]["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
@@ -135,6 +136,9 @@ def _place(data: Any, item: Any) -> tuple[KeyPath, Any]:
 def _dataclass_at(cls: Any, place: KeyPath) -> type | None:
     """The dataclass that a path of field names leads to, where that is plain to see."""
     for part in place:
+        if isinstance(part, int):  # an item of a list
+            cls = next(iter(get_args(cls)), None)
+            continue
         if not dataclasses.is_dataclass(cls) or not isinstance(part, str):
             return None
         cls = get_type_hints(cls).get(part)

@@ -226,3 +226,42 @@ def test_the_key_covers_config_and_tokenizer(tmp_path, files):
     assert set(before) == {"weights.safetensors", "open_clip_config.json", "tokenizer"}
     (folder / "extra.json").write_text("{}")
     assert weight_hashes(config)["tokenizer"] != before["tokenizer"]
+
+
+def test_a_run_records_what_was_settled_and_how_many_captions_were_cut(tmp_path, files):
+    import json
+
+    import yaml
+
+    from bench.plan import plan
+    from bench.runner import run
+    from bench.store import RunStore
+    from bench.suite import load_suite
+    from bench.worlds.shapes_source import Shapes
+
+    images = Shapes(num_val=4).load("val", tmp_path)
+    folder = next(tmp_path.glob("shapes-*"))
+    path = folder / "annotations" / "captions_val2014.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        if annotation["image_id"] in (int(images.ids[0]), int(images.ids[2])):
+            annotation["caption"] = "dog " * 200
+    path.write_text(json.dumps(content))
+    suite = {
+        "name": "notes",
+        "data": {"coco": {"kind": "coco", "root": str(folder), "resolution": 32}},
+        "generators": {"gan": {"kind": "gan"}},
+        "conditioners": {"clip": {"kind": "open-clip", "views": 0, **files}},
+        "samplers": {"prior": {"kind": "prior"}},
+        "protocol": {"reference_split": "val2014"},
+        "samples": {"num": 4, "tile": 2, "shard": 2},
+        "variants": {
+            "matrix": {"data": "coco", "generator": "gan", "conditioner": "clip", "sampler": "prior"}
+        },
+    }
+    (tmp_path / "notes.yaml").write_text(yaml.safe_dump(suite))
+    loaded = load_suite(tmp_path / "notes.yaml")
+    assert run(loaded, tmp_path / "run", "cpu", store_url=str(tmp_path / "store")).num_failed == 0
+    record = RunStore(tmp_path / "run").read_record(plan(loaded).cells[0].id)
+    assert record.notes["truncated_texts"] == 2
+    assert record.notes["conditioner"] == {"quick_gelu": True, "pretrained": None}
