@@ -69,6 +69,11 @@ JUDGES = {
     "open-clip": "bench.judges.open_clip:OpenClipJudge",
     "public-classifier": "bench.judges.public_classifier:PublicClassifierJudge",
     "inception": "bench.judges.inception:InceptionJudge",
+    "dinov2": "bench.judges.dinov2:DinoV2Judge",
+    "lpips": "bench.judges.lpips:LpipsJudge",
+    "aug-clip": "bench.judges.aug_clip:AugClipJudge",
+    "aug-open-clip": "bench.judges.aug_clip:AugOpenClipJudge",
+    "pixels": "bench.judges.pixels:PixelsJudge",
 }
 METRICS = {
     "fid": "bench.metrics.fid:Fid",
@@ -83,6 +88,7 @@ METRICS = {
     "aug-clip": "bench.metrics.clip_score:AugClip",
     "r-precision": "bench.metrics.r_precision:RPrecision",
     "class-accuracy": "bench.metrics.accuracy:ClassAccuracy",
+    "classification-score": "bench.metrics.classification_score:ClassificationScore",
     "attribute-accuracy": "bench.metrics.accuracy:AttributeAccuracy",
     "speed": "bench.metrics.speed:Speed",
 }

@@ -83,7 +83,7 @@ class Readout:
     ``classes`` naming the K values; ``image_embedding`` and ``text_embedding`` (N, E) have unit norm.
     ``view_embedding`` (N, E) is the mean of the unit embeddings of an image's augmented views, so that its
     product with a text's is the mean cosine. ``pixels`` are uint8 (N, 3, H, W), and ``labels`` maps an
-    attribute to what the images are known to show, int32 (N,), as indices into ``classes``.
+    attribute to codes of what the images are to show or are known to show, int64 (N,).
 
     ``about`` says in plain data what the judge is: "extractor" (whose features they are, where a distance on
     them must say so), and what else a score needs to be understood. Fields that a judge does not have are

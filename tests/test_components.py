@@ -38,7 +38,7 @@ REQUIRED = {
     "resolution": 64,
 }
 # Fields with a default that needs another field beside it.
-BESIDE = {"open-clip": {"pretrained": "openai"}}
+BESIDE = {kind: {"pretrained": "openai"} for kind in ("open-clip", "aug-open-clip")}
 
 
 @pytest.mark.parametrize(("table", "kind"), LISTED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class ClassifierJudge:
     weights: str | None = None
     sha256: str | None = None
     batch_size: int = 128
+
+    gives: ClassVar[tuple[str, ...]] = ("features", "logits")
 
     def load(self, device: torch.device) -> ClassifierReader:
         network = load_model(self.model, device, path=self.weights, sha256=self.sha256)

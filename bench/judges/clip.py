@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.auxiliaries.pictures import prepare
+from bench.judges.base import Judge
 from bench.judges.tiles import in_tiles
 from bench.types import Condition, Readout
-from bench.zoo.weights import load_model
+from bench.zoo.weights import file_sha256, load_model, model_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +31,32 @@ class ClipJudge:
     sha256: str | None = None
     batch_size: int = 128
 
-    def load(self, device: torch.device) -> ClipReader:
+    gives: ClassVar[tuple[str, ...]] = ("features", "image_embedding", "text_embedding")
+
+    def load(self, device: torch.device) -> Judge:
+        return self.reader(device)
+
+    def reader(self, device: torch.device) -> ClipReader:
         network = load_model(self.model, device, path=self.weights, sha256=self.sha256)
-        return ClipReader(network, device, self.batch_size)
+        sha256 = file_sha256(Path(self.weights)) if self.weights else model_sha256(self.model)
+        about = {"model": self.model, "weights_sha256": sha256}
+        return ClipReader(network, device, self.batch_size, about)
 
 
 class ClipReader:
     """Image embeddings also serve as features. Prompts too long for the context are cut before the end
     token, which stays."""
 
-    def __init__(self, network: Any, device: torch.device, batch_size: int):
+    def __init__(
+        self,
+        network: Any,
+        device: torch.device,
+        batch_size: int,
+        about: Mapping[str, Any] | None = None,
+        prompt_prefix: str = "",
+    ):
         self.network, self.device, self.batch_size = network, device, batch_size
+        self.about, self.prompt_prefix = dict(about or {}), prompt_prefix
 
     def readout(self, images_NCHW: np.ndarray, conditions: Sequence[Condition] | None = None) -> Readout:
         def read(batch: Tensor) -> dict[str, Tensor]:
@@ -49,8 +66,13 @@ class ClipReader:
         out = in_tiles(images_NCHW, self.batch_size, self.device, read)
         texts = None
         if conditions and all(condition.text and condition.kind == "text" for condition in conditions):
-            texts = self.texts([condition.text or "" for condition in conditions])
-        return Readout(features=out["features"], image_embedding=out["embedding"], text_embedding=texts)
+            texts = self.texts([self.prompt_prefix + (condition.text or "") for condition in conditions])
+        return Readout(
+            features=out["features"],
+            image_embedding=out["embedding"],
+            text_embedding=texts,
+            about=self.about,
+        )
 
     def prepare(self, images_NCHW: Tensor) -> Tensor:
         """uint8 images → what ``encode_image`` takes, float32 (N, 3, image_size, image_size)."""

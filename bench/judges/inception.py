@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from bench.errors import WeightError
 from bench.judges.inception_input import OWN_SCALE, RESIZE, scaled
@@ -30,6 +31,9 @@ class InceptionJudge:
     (TensorFlow 1's bilinear), "pytorch-fid" (bilinear at half-pixel centres, no antialiasing), "t2ibenchmark"
     (Pillow's bicubic, rounded to bytes). ``scale`` "tensorflow" is (x - 128) / 128, "symmetric" is
     x / 127.5 - 1; left out, that of the same code. A protocol that names an extractor settles both.
+
+    The 1,008-way logits are those without the last layer's bias, as the Inception Score of torch-fidelity and
+    of the original code takes them; "biased" adds it.
     """
 
     weights: str
@@ -37,10 +41,13 @@ class InceptionJudge:
     resize: ExtractorResize = "clean"
     batch_size: int = 32
     scale: ExtractorScale | None = None
+    logits: Literal["unbiased", "biased"] = "unbiased"
 
+    version: ClassVar[int] = 2  # 2: logits
     protocol_fields: ClassVar[dict[str, str]] = {"resize": "extractor_resize", "scale": "extractor_scale"}
-    later_fields: ClassVar[tuple[str, ...]] = ("scale",)
+    later_fields: ClassVar[tuple[str, ...]] = ("scale", "logits")
     extractor: ClassVar[str] = "inception-2015-12-05"
+    gives: ClassVar[tuple[str, ...]] = ("features", "logits")
 
     def load(self, device: torch.device) -> InceptionReader:
         path = Path(self.weights)
@@ -73,21 +80,35 @@ class InceptionJudge:
             verbose=False,
         )
         scale = self.scale or OWN_SCALE.get(self.resize, "tensorflow")
-        return InceptionReader(extractor.eval().to(device), device, self.resize, scale, self.batch_size)
+        extractor = extractor.eval().to(device)
+        return InceptionReader(extractor, device, self.resize, scale, self.batch_size, self.logits)
 
 
 class InceptionReader:
     """``extractor`` is torch-fidelity's module, whose layers are used."""
 
-    def __init__(self, extractor: Any, device: torch.device, resize: str, scale: str, batch_size: int):
+    def __init__(
+        self,
+        extractor: Any,
+        device: torch.device,
+        resize: str,
+        scale: str,
+        batch_size: int,
+        logits: str = "unbiased",
+    ):
         self.extractor, self.device, self.batch_size = extractor, device, batch_size
+        self.with_bias = logits == "biased"
         self.resize, self.scale = RESIZE[resize], scale
 
     def readout(self, images_NCHW: np.ndarray, conditions: Sequence[Condition] | None = None) -> Readout:
         def read(batch: Tensor) -> dict[str, Tensor]:
-            return {"features": self._pooled(scaled(self.resize(batch), self.scale))}
+            features = self._pooled(scaled(self.resize(batch), self.scale))
+            layer = self.extractor.fc
+            logits = F.linear(features, layer.weight, layer.bias if self.with_bias else None)
+            return {"features": features, "logits": logits}
 
-        return Readout(features=in_tiles(images_NCHW, self.batch_size, self.device, read)["features"])
+        out = in_tiles(images_NCHW, self.batch_size, self.device, read)
+        return Readout(features=out["features"], logits={"inception": out["logits"]})
 
     def _pooled(self, x: Tensor) -> Tensor:
         """Features of float images (N, 3, 299, 299) already scaled to about [-1, 1]."""

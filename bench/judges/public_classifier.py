@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class PublicClassifierJudge(ClassifierFiles):
     """
 
     batch_size: int = 64
+    gives: ClassVar[tuple[str, ...]] = ("features", "logits")
 
     def load(self, device: torch.device) -> PublicClassifierReader:
         return PublicClassifierReader(load_classifier(self, device), device, self.batch_size)

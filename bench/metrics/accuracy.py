@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy.special import log_softmax
 
 from bench.errors import MetricError, nearest
+from bench.metrics.sets import lacks
 from bench.types import Condition, ConditionKind, Evidence, MetricResult, Readout, Score
 
 
@@ -47,7 +48,7 @@ def _correct(readout: Readout, targets: dict[str, np.ndarray]) -> dict[str, np.n
     return {name: readout.logits[name].argmax(1) == target for name, target in targets.items()}
 
 
-def _in_top(logits_NK: np.ndarray, target_N: np.ndarray, k: int) -> np.ndarray:
+def in_top(logits_NK: np.ndarray, target_N: np.ndarray, k: int) -> np.ndarray:
     """Whether fewer than k classes come before the target, by logit and, where equal, by index; bool (N,)."""
     own = np.take_along_axis(logits_NK, target_N[:, None], axis=1)
     before = np.arange(logits_NK.shape[1]) < target_N[:, None]
@@ -72,6 +73,9 @@ class ClassAccuracy:
     def conditions(self) -> tuple[ConditionKind, ...]:
         return ("class",)
 
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "class-accuracy", "logits")
+
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]
         targets = _demanded(evidence.conditions, readout, self.judge)
@@ -90,7 +94,7 @@ class ClassAccuracy:
         ]
         for k in self.top:
             self._check_top(k, readout, targets)
-            among = [_in_top(readout.logits[name], target, k) for name, target in targets.items()]
+            among = [in_top(readout.logits[name], target, k) for name, target in targets.items()]
             values.append(
                 (f"class-accuracy-top{k}", f"Class accuracy, top {k}", np.logical_and.reduce(among))
             )
@@ -131,6 +135,9 @@ class AttributeAccuracy:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return ("class", "text", "image")
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "attribute-accuracy", "logits")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]

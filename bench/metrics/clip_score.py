@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from bench.errors import MetricError
-from bench.metrics.sets import check_finite
+from bench.metrics.sets import check_finite, lacks
 from bench.types import ConditionKind, Evidence, MetricResult, Readout, Score
 
 Convention = Literal["clipscore", "heim", "mlperf"]
@@ -46,6 +46,9 @@ class ClipScore:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return ("text",)
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "clip-score", "image_embedding", "text_embedding")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]
@@ -123,6 +126,9 @@ class AugClip:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return ("text",)
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "aug-clip", "view_embedding", "text_embedding")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.errors import MetricError
 from bench.metrics.kernels import KernelSums, gaussian_kernel
-from bench.metrics.sets import check_finite
+from bench.metrics.sets import check_finite, lacks
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 SIGMA = 10.0
@@ -37,6 +37,9 @@ class Cmmd:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "cmmd", "image_embedding")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         samples = evidence.readouts[self.judge].image_embedding

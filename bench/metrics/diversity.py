@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.errors import MetricError
 from bench.metrics.distances import squared_blocks
-from bench.metrics.sets import by_extractor, check_finite
+from bench.metrics.sets import by_extractor, check_finite, lacks
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 
@@ -54,6 +54,9 @@ class Diversity:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "diversity", "features")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.errors import MetricError
 from bench.metrics.frechet import Moments, frechet_distance
-from bench.metrics.sets import by_extractor
+from bench.metrics.sets import by_extractor, lacks
 from bench.statistics.design import Design
 from bench.statistics.frechet import frechet_left_out
 from bench.statistics.leave_out import LeftOut
@@ -61,6 +61,9 @@ class Fid:
         if num_samples >= FEWEST or self.allow_small_n:
             return None
         return f"is FID of {num_samples} samples, and of fewer than {FEWEST} it is mostly bias."
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "fid", "features")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.metrics.fid import frechet_name
 from bench.metrics.frechet import FrechetTarget, Moments
-from bench.metrics.sets import feature_sets, need
+from bench.metrics.sets import feature_sets, lacks, need
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 FEWEST = 3
@@ -95,6 +95,9 @@ class FidInfinity:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "fid-infinity", "features")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         samples, reference = feature_sets(evidence, self.judge, "fid-infinity")

@@ -149,18 +149,21 @@ class _Factor:
     def of(cls, covariance_FF: np.ndarray) -> _Factor:
         if not covariance_FF.size:
             return cls(covariance_FF, np.empty(0, np.int64), 0)
-        lower, pivots, rank, _ = lapack.dpstrf(covariance_FF, lower=1)
+        # Transposed, a symmetric matrix is the same one in LAPACK's order: it saves a slow copy.
+        lower, pivots, rank, _ = lapack.dpstrf(covariance_FF.T, lower=1)
         return cls(lower, pivots - 1, int(rank))
 
     def congruent(self, other_FF: np.ndarray) -> np.ndarray:
         """Eigenvalues of L' B L, ascending, (rank,): those of A B that are not 0."""
         if not self.rank:
             return np.empty(0)
-        permuted = other_FF[np.ix_(self.pivots, self.pivots)]
+        permuted = other_FF[np.ix_(self.pivots, self.pivots)].T
         if self.rank == len(self.pivots):
-            inner, _ = lapack.dsygst(permuted, self.lower, itype=2, lower=1)
+            inner, _ = lapack.dsygst(permuted, self.lower, itype=2, lower=1, overwrite_a=1)
         else:
             columns = np.tril(self.lower)[:, : self.rank]
             inner = columns.T @ permuted @ columns
         # The lower triangle, reduced from its first column on: where a graded matrix has its large entries.
-        return linalg.eigh(inner, lower=True, eigvals_only=True, driver="evr", check_finite=False)
+        return linalg.eigh(
+            inner, lower=True, eigvals_only=True, driver="evr", check_finite=False, overwrite_a=True
+        )

@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.special import log_softmax, logsumexp
 
 from bench.errors import MetricError, nearest
-from bench.metrics.sets import check_finite, need
+from bench.metrics.sets import check_finite, lacks, need
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Readout, Score
 
 
@@ -50,6 +50,9 @@ class InceptionScore:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "inception-score", "logits")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]

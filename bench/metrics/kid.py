@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.metrics.kernels import KernelSums, cubic_kernel
-from bench.metrics.sets import by_extractor, feature_sets, need
+from bench.metrics.sets import by_extractor, feature_sets, lacks, need
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 
@@ -49,6 +49,9 @@ class Kid:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "kid", "features")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         samples, reference = feature_sets(evidence, self.judge, "kid")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.metrics.distances import nearest_squared, radii_squared
-from bench.metrics.sets import by_extractor, feature_sets, need
+from bench.metrics.sets import by_extractor, feature_sets, lacks, need
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 
@@ -43,6 +43,9 @@ class Memorisation:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "memorisation", "features")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         samples, reference = feature_sets(evidence, self.judge, "memorisation")

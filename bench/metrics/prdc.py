@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.metrics.distances import radii_squared, squared_blocks
-from bench.metrics.sets import by_extractor, feature_sets, need
+from bench.metrics.sets import by_extractor, feature_sets, lacks, need
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 # A copy of a ball's k-th neighbour lies on its edge, and rounding must not put it inside.
@@ -63,6 +63,9 @@ class Prdc:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return KINDS
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "prdc", "features")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         samples, reference = feature_sets(evidence, self.judge, "prdc")

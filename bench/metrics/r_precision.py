@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.errors import MetricError
-from bench.metrics.sets import check_finite
+from bench.metrics.sets import check_finite, lacks
 from bench.streams import hash64
 from bench.types import Condition, ConditionKind, Evidence, MetricResult, Score
 
@@ -63,6 +63,9 @@ class RPrecision:
     @property
     def conditions(self) -> tuple[ConditionKind, ...]:
         return ("text",)
+
+    def check_judge(self, judge: object) -> str | None:
+        return lacks(judge, "r-precision", "image_embedding", "text_embedding")
 
     def compute(self, evidence: Evidence) -> MetricResult:
         readout = evidence.readouts[self.judge]

@@ -43,6 +43,16 @@ def need(num: int, least: int, metric: str, what: str, remedy: str) -> None:
         raise MetricError(f"{metric}: {num} {what}, and it needs at least {least}. {remedy}")
 
 
+def lacks(judge: object, metric: str, *fields: str) -> str | None:
+    """Which fields of Readout a metric reads and a judge's configuration does not give, in words; None where
+    it gives all, or does not say (``gives``)."""
+    gives: tuple[str, ...] | None = getattr(judge, "gives", None)
+    if gives is None or not (missing := [name for name in fields if name not in gives]):
+        return None
+    wanted = " and ".join(name.replace("_", " ") for name in missing)
+    return f"{metric} reads {wanted}, which this judge does not give (it gives {', '.join(gives)})."
+
+
 def by_extractor(metric: str, title: str, readout: Readout) -> tuple[str, str]:
     """Metric id and title that say whose features were compared: scores on other features never share a
     column. A judge that names no extractor leaves both as they are."""
