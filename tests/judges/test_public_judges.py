@@ -1,7 +1,8 @@
 """DINOv2, LPIPS, AugCLIP, pixels and Inception logits: against their packages, on files of their format.
 
-Beside facebookresearch/dinov2's own network at random weights (tests/side_by_side/dinov2.py) features are the
-same to the bit for ViT-S/14, ViT-B/14 and the giant's layout; resizing positions plainly would differ by 9e-5.
+Beside facebookresearch/dinov2's own network at random weights (tests/side_by_side/dinov2.py) features are
+the same to the bit for ViT-S/14, ViT-B/14 and the giant's layout; resizing positions plainly would be off by
+9e-5.
 """
 
 from __future__ import annotations
