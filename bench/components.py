@@ -24,6 +24,8 @@ GENERATORS = {
     "text-to-image": "bench.generators.text_to_image:TextToImage",
     "autoencoder-kl": "bench.generators.autoencoder_kl:AutoencoderKl",
     "nvae": "bench.generators.checkout.nvae:Nvae",
+    "torchscript": "bench.generators.torchscript:TorchScript",
+    "module": "bench.generators.module:Module",
     "stylegan": "bench.generators.checkout.stylegan:StyleGan",
     "biggan": "bench.generators.biggan.brock:BigGan",
     "biggan-deep": "bench.generators.biggan.deep:BigGanDeep",
@@ -92,6 +94,9 @@ METRICS = {
     "attribute-accuracy": "bench.metrics.accuracy:AttributeAccuracy",
     "speed": "bench.metrics.speed:Speed",
 }
+
+# Kinds whose block names code by an import path, as ``target``: reading a suite does not vouch for it.
+CODE_KINDS = ("python", "module")
 
 # Table of a suite -> its components. The suite's sections have the same names.
 TABLES: dict[str, dict[str, str]] = {

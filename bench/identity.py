@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.assets.missing import Published, missing_asset
-from bench.components import resolve_path
+from bench.components import CODE_KINDS, resolve_path
 from bench.errors import WeightError
 from bench.keys import content_key
 from bench.plan import Cell
@@ -165,7 +165,7 @@ def component(named: Named[Any]) -> dict[str, Any]:
     # One by one and in order: which file belongs to which component inside matters.
     if inside := [component(item.named) for item in nested_in(named.config)]:
         described["inside"] = inside
-    if named.kind == "python":
+    if named.kind in CODE_KINDS:
         source = inspect.getsourcefile(inspect.unwrap(resolve_path(named.raw["target"])))
         described["source"] = file_hash(Path(source)) if source else None
     return described

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench import identity
 from bench.assembly import Assembly
-from bench.components import TABLES
+from bench.components import CODE_KINDS, TABLES
 from bench.conditions import Assignment
 from bench.errors import ResultError
 from bench.identity import Identity
@@ -95,7 +95,7 @@ def _names_code(block: Any) -> bool:
         return any(map(_names_code, block))
     if not isinstance(block, dict):
         return False
-    return block.get("kind") == "python" or any(map(_names_code, block.values()))
+    return block.get("kind") in CODE_KINDS or any(map(_names_code, block.values()))
 
 
 def cell_info(cell: Cell) -> CellInfo:

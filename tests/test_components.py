@@ -35,6 +35,8 @@ REQUIRED = {
     "model": "resnet18",
     "conditioner": {"kind": "clip"},
     "repo": "/repos/code",
+    "target": "torch.nn:Identity",
+    "latent": [{"dim": 4}],
     "resolution": 64,
 }
 # Fields with a default that needs another field beside it.
