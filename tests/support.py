@@ -91,6 +91,7 @@ class TintedGenerator:
 
     def __init__(self, config: Tinted):
         self.needs_conditions = config.needs_conditions
+        self.notes = {"operators": "reference"}
         self.latent = LatentSpace(
             blocks=(Block(name="z", dim=3),), sample=lambda streams: streams.normal("prior:z", (3,))
         )

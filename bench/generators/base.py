@@ -86,7 +86,10 @@ class LatentSpace:
 
 
 class Generator(Protocol):
-    """A frozen pushforward G. ``decode`` is differentiable and treats every sample on its own."""
+    """A frozen pushforward G. ``decode`` is differentiable and treats every sample on its own.
+
+    Optional: ``notes``, text by name for the record, on how images are computed (operators, precision).
+    """
 
     latent: LatentSpace
     resolution: int

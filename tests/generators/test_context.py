@@ -59,6 +59,7 @@ def test_a_run_gives_every_sample_its_own_condition_and_noise(tmp_path):
     for cell in results.read_run()["cells"]:
         record = results.read_record(cell)
         assert record.timing.phase_s["context"] > 0
+        assert record.notes["generator"] == {"operators": "reference"}
         scores = {score.metric: score.value for score in record.scores}
         per_phase = [scores[f"seconds-per-image/{p}"] for p in ("context", "translate", "refine", "decode")]
         assert scores["seconds-per-image"] == pytest.approx(sum(per_phase))
