@@ -124,14 +124,14 @@ def _weight_files(config: Any) -> list[tuple[str, str]]:
 
 
 def _own_weight_files(config: Any) -> list[tuple[str, str]]:
-    from bench.zoo.weights import model_names, model_sha256
+    from bench.zoo.weights import model_sha256
 
     if not is_dataclass(config):
         return []
     paths = {str(getattr(config, name, None) or ""): known for name, known in _files(config).items()}
     found = [(path, file_hash(Path(path), known)) for path, known in paths.items() if path]
     model = getattr(config, "model", None)
-    if not found and isinstance(model, str) and (not hasattr(config, "assets") or model in model_names()):
+    if not found and isinstance(model, str) and not hasattr(config, "assets"):
         found.append((model, model_sha256(model)))
     for value in vars(config).values():
         found += _own_weight_files(value)

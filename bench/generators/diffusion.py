@@ -17,8 +17,6 @@ from bench.extras import optional
 from bench.generators.base import Block, LatentSpace
 from bench.generators.ddim import ddim
 from bench.generators.diffusers_files import WHAT, load_part, quiet, read_index
-from bench.zoo.diffusion import ddim_scheduler
-from bench.zoo.weights import load_model
 
 PUBLISHED = Published(
     what="an unconditional diffusion model in diffusers' layout",
@@ -30,15 +28,14 @@ PUBLISHED = Published(
 class Diffusion:
     """An unconditional diffusion model as G: the latent is the noise, DDIM maps it to the image in ``steps``.
 
-    ``weights`` is a folder in diffusers' layout (``unet``: UNet2DModel, ``scheduler``); without it ``model``
-    names one of the zoo. ``timesteps`` says where the steps lie; null leaves what the folder says.
-    ``checkpointed`` computes each step again for its gradient, so that memory does not grow with ``steps``.
+    ``weights`` is a folder in diffusers' layout (``unet``: UNet2DModel, ``scheduler``). ``timesteps`` says
+    where the steps lie; null leaves what the folder says. ``checkpointed`` computes each step again for its
+    gradient, so that memory does not grow with ``steps``.
     """
 
-    model: str = "shapes-diffusion"
-    weights: str | None = None
-    resolution: int = 32
-    steps: int = 15
+    weights: str
+    resolution: int
+    steps: int = 20
     timesteps: Literal["leading", "trailing", "linspace"] | None = None
     checkpointed: bool = True
 
@@ -48,33 +45,24 @@ class Diffusion:
 
     @property
     def assets(self) -> Mapping[str, Published]:
-        return {"weights": PUBLISHED} if self.weights else {}
+        return {"weights": PUBLISHED}
 
     def load(self, device: torch.device) -> DiffusionGenerator:
-        if self.weights is None:
-            network = load_model(self.model, device)
-            denoise, scheduler, size, channels = network.denoise, ddim_scheduler(), network.resolution, 3
-        else:
-            folder = Path(self.weights)
-            parts = read_index(folder, PUBLISHED)
-            if not {"unet", "scheduler"} <= set(parts):
-                raise WeightError(
-                    f"'{folder}' has no unet and scheduler, found {', '.join(parts) or 'none'}."
-                )
-            unet = load_part(folder, "unet", *parts["unet"], allowed=("UNet2DModel",)).to(device)
-            size, channels = unet.config.sample_size, unet.config.in_channels
-            scheduler = _as_ddim(folder, parts["scheduler"][1])
-
-            def denoise(x: Tensor, t: Tensor) -> Tensor:
-                return unet(x, t).sample
-
+        folder = Path(self.weights)
+        parts = read_index(folder, PUBLISHED)
+        if not {"unet", "scheduler"} <= set(parts):
+            found = ", ".join(parts) or "neither"
+            raise WeightError(f"'{folder}' has no unet and scheduler, found {found}.")
+        unet = load_part(folder, "unet", *parts["unet"], allowed=("UNet2DModel",)).to(device)
+        size, channels = unet.config.sample_size, unet.config.in_channels
+        scheduler = _as_ddim(folder, parts["scheduler"][1])
         if size != self.resolution:
             raise SuiteError(f"resolution is {self.resolution}, and the model makes {size} px images.")
         if channels not in (1, 3):
             raise WeightError(f"the model makes images of {channels} channels; 1 and 3 can be used.")
         if self.timesteps is not None:
             scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=self.timesteps)
-        return DiffusionGenerator(self, denoise, scheduler, channels)
+        return DiffusionGenerator(self, lambda x, t: unet(x, t).sample, scheduler, channels)
 
 
 def _as_ddim(folder: Path, class_name: str) -> Any:

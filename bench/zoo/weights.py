@@ -38,7 +38,6 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "generator": _network("Generator"),
     "layered-generator": _network("LayeredGenerator", "layered"),
     "layered-autoencoder": _network("LayeredAutoencoder", "layered"),
-    "diffusion": _network("DiffusionModel", "diffusion"),
     "vae": _network("VariationalAutoencoder"),
     "plain-classifier": _network("PlainClassifier"),
     "residual-classifier": _network("ResidualClassifier"),

@@ -5,6 +5,7 @@ Needs a checkout of the official repository::
     python tests/side_by_side/stylegan.py --repo stylegan2-ada-pytorch --kind stylegan2
     python tests/side_by_side/stylegan.py --repo stylegan3 --kind stylegan3
     python tests/side_by_side/stylegan.py --repo stylegan-xl --kind stylegan-xl
+    python tests/side_by_side/stylegan.py --repo stylegan-xl --kind stylegan-xl-superres
 
 A small network is made by the repository's own classes, pickled in the official format by its persistence
 code in one process, and loaded and compared in another. What is compared: images of the prior's w with its
@@ -26,6 +27,7 @@ from pathlib import Path
 import torch
 
 RESOLUTION = 32
+KINDS = ("stylegan2", "stylegan3", "stylegan-xl", "stylegan-xl-superres")
 
 
 def stand_in() -> None:
@@ -66,7 +68,16 @@ def make(repo: Path, kind: str, path: Path, classes: int) -> None:
         from training.networks_stylegan3_resetting import Generator
 
         kernel = {"conv_kernel": 3, "use_radial_filters": False}
-        network = Generator(**common, channel_base=512, channel_max=32, num_layers=6, **kernel)
+        grown = kind == "stylegan-xl-superres"
+        stem_sizes = {**common, "img_resolution": RESOLUTION // 2} if grown else common
+        network = Generator(**stem_sizes, channel_base=512, channel_max=32, num_layers=6, **kernel)
+        if grown:
+            from training.networks_stylegan3_resetting import SuperresGenerator
+
+            stem = path.with_name("stem.pkl")
+            with stem.open("wb") as file:
+                pickle.dump({"G": network, "D": None, "G_ema": network}, file)
+            network = SuperresGenerator(RESOLUTION, str(stem), head_layers=4, up_factor=2)
     critic = Discriminator(classes, RESOLUTION, 3, channel_base=512, channel_max=32)
     with torch.no_grad():
         network.mapping.w_avg.normal_()
@@ -149,7 +160,7 @@ def compare(repo: Path, path: Path, out: Path, classes: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repo", type=Path, required=True)
-    parser.add_argument("--kind", choices=["stylegan2", "stylegan3", "stylegan-xl"], required=True)
+    parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--stage", choices=["make", "official"])
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--classes", type=int, default=0)
@@ -163,7 +174,7 @@ def main() -> None:
         else:
             official(repo, path, asked.folder / "official.pt")
         return
-    for classes in (3,) if asked.kind == "stylegan-xl" else (0, 3):
+    for classes in (3,) if asked.kind.startswith("stylegan-xl") else (0, 3):
         with tempfile.TemporaryDirectory() as folder:
             for stage in ("make", "official"):
                 options = ["--repo", str(repo), "--kind", asked.kind, "--stage", stage]
