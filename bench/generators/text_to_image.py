@@ -155,7 +155,7 @@ class TextToImageGenerator:
             return {**found, "prompt": _as_bytes(prompts).to(streams.device)}
         guided = self.config.guidance > 1
         arguments: dict[str, Any] = {"num_images_per_prompt": 1, "do_classifier_free_guidance": guided}
-        if guided:
+        if guided and self.config.negative_prompt:  # without one, XL takes zeros for the embedding of ""
             arguments["negative_prompt"] = [self.config.negative_prompt] * len(prompts)
         with torch.no_grad():
             values = self.pipeline.encode_prompt(prompt=prompts, device=self.device, **arguments)
@@ -167,7 +167,7 @@ class TextToImageGenerator:
         arguments: dict[str, Any] = dict(prompts)
         if "prompt" in prompts:
             arguments["prompt"] = _as_texts(prompts["prompt"])
-            if self.config.guidance > 1:
+            if self.config.negative_prompt:
                 arguments["negative_prompt"] = [self.config.negative_prompt] * len(z_ND)
         # On the CPU, where a seed gives the same noise on every machine.
         generators = [torch.Generator().manual_seed(seed) for seed in context["seed"].tolist()]

@@ -114,12 +114,19 @@ def test_what_is_refused_of_an_unconditional_model(unconditional, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "guidance"), [("sd", 1, 0.0), ("sd", 4, 3.0), ("xl", 1, 0.0), ("xl", 4, 3.0)]
+    ("name", "steps", "guidance", "negative"),
+    [
+        ("sd", 1, 0.0, ""),
+        ("sd", 4, 3.0, "fog"),
+        ("xl", 1, 0.0, ""),
+        ("xl", 4, 3.0, "fog"),
+        ("xl", 2, 3.0, ""),
+    ],
 )
-def test_a_pipeline_gives_what_it_gives_by_itself(stable, name, steps, guidance):
+def test_a_pipeline_gives_what_it_gives_by_itself(stable, name, steps, guidance, negative):
     from diffusers import DiffusionPipeline
 
-    settings = {"steps": steps, "guidance": guidance, "negative_prompt": "fog" if guidance else ""}
+    settings = {"steps": steps, "guidance": guidance, "negative_prompt": negative}
     generator = TextToImage(weights=str(stable[name]), resolution=SIZE, **settings).load(CPU)
     context = generator.context(CONDITIONS, STREAMS)
     z = generator.latent.prior(STREAMS)
@@ -128,7 +135,7 @@ def test_a_pipeline_gives_what_it_gives_by_itself(stable, name, steps, guidance)
     pipeline = DiffusionPipeline.from_pretrained(stable[name], safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
-        PROMPTS, negative_prompt=["fog"] * 3 if guidance else None, latents=z.view(3, 4, 8, 8),
+        PROMPTS, negative_prompt=[negative] * 3 if negative else None, latents=z.view(3, 4, 8, 8),
         height=SIZE, width=SIZE, num_inference_steps=steps, guidance_scale=guidance,
         generator=[torch.Generator().manual_seed(s) for s in context["seed"].tolist()], output_type="np",
     ).images  # fmt: skip
