@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,7 +21,7 @@ class Captions:
 
     def __init__(self, conditions: Sequence[Condition]):
         self._texts = _codes([condition.text for condition in conditions])
-        self._images = _codes([condition.id for condition in conditions])
+        self._images = _codes([image_of(condition.id) for condition in conditions])
         self._labels = _codes([tuple(sorted(condition.labels.items())) for condition in conditions])
         self._labelled = np.array([bool(condition.labels) for condition in conditions], bool)
         firsts = np.unique(self._texts, return_index=True)[1].tolist()
@@ -30,13 +31,19 @@ class Captions:
     def mismatched(self, row: int) -> np.ndarray:
         """Rows, by text, of the first occurrences of captions that ask for something else than row's.
 
-        Left out are captions of the same condition, equal texts, and those that demand the same labels.
+        Left out are captions of the same image, equal texts, and those that demand the same labels.
         """
         others = self._firsts
         differ = (self._images[others] != self._images[row]) & (self._texts[others] != self._texts[row])
         if self._labelled[row]:
             differ &= self._labels[others] != self._labels[row]
         return others[differ]
+
+
+def image_of(condition_id: str) -> str:
+    """What all captions of one image share in their conditions' ids: "text:17:0" and "text:17:1" are of
+    "text:17". An id that only looks so loses candidates, and never gains a wrong one."""
+    return re.sub(r"^(text:.+):\d+$", r"\1", condition_id)
 
 
 def _codes(values: Sequence[Hashable]) -> np.ndarray:

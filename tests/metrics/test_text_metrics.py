@@ -109,7 +109,7 @@ def test_r_precision_is_seeded_and_blind_to_order():
 def test_captions_of_the_same_image_text_or_demand_are_no_candidates():
     conditions = (
         Condition(id="text:1", kind="text", text="a red circle", labels={"shape": "circle"}),
-        Condition(id="text:1", kind="text", text="one image, another caption", labels={"shape": "circle"}),
+        Condition(id="text:1:2", kind="text", text="one image, another caption"),
         Condition(id="text:2", kind="text", text="a red circle", labels={"shape": "circle"}),
         Condition(id="text:3", kind="text", text="a disc in red", labels={"shape": "circle"}),
         Condition(id="text:4", kind="text", text="a square", labels={"shape": "square"}),
@@ -117,6 +117,7 @@ def test_captions_of_the_same_image_text_or_demand_are_no_candidates():
     )
     captions = Captions(conditions)
     assert sorted(captions.mismatched(0).tolist()) == [4, 5]
+    assert sorted(captions.mismatched(1).tolist()) == [3, 4, 5]
     assert sorted(captions.mismatched(5).tolist()) == [0, 1, 3, 4]
     with pytest.raises(MetricError, match="'text:1' has 2 captions"):
         r_precision(np.ones((6, 2)), np.ones((6, 2)), conditions)
