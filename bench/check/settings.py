@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
@@ -24,7 +24,8 @@ class CheckSettings:
     ``max_rounds``. ``alarm`` bounds the chance of a false "slower" or "faster" in the whole check, ``miss``
     that of "same" at a true difference of ``min_effect``. A pair's two runs take ``unit_s`` seconds each at
     most (fewer refinement steps where a tile takes longer). ``noise_rounds`` pairs of base against itself
-    give the machine's spread first.
+    give the machine's spread first. ``clock`` "processor" compares the seconds that the processor worked for
+    the side (CPU devices only): on a machine with other load they tell more, but not of waiting.
 
     Quality: ``margins`` maps metrics to the loss that is acceptable, in the metric's own unit. Others may
     lose ``margin_share`` of the baseline's value where lower is better, ``margin`` where higher is.
@@ -37,6 +38,7 @@ class CheckSettings:
     alarm: Share = 0.01
     miss: Share = 0.025
     unit_s: Annotated[float, Field(gt=0)] = 1.0
+    clock: Literal["wall", "processor"] = "wall"
     margin: Annotated[float, Field(ge=0)] = 0.02
     margin_share: Annotated[float, Field(ge=0)] = 0.05
     margins: Mapping[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)

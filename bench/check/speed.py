@@ -11,6 +11,7 @@ import numpy as np
 from bench.check.machine import notices, snapshot
 from bench.check.rank import Speed, judge, spread
 from bench.check.settings import CheckSettings
+from bench.errors import BenchError
 
 Run = Callable[[], tuple[float, float]]  # wall-clock and processor seconds of one run
 Told = Callable[[int, int], None]
@@ -37,7 +38,12 @@ def measure(
     device: str = "cpu",
     told: Told = lambda done, total: None,
 ) -> Measured:
-    """Measures until there is a verdict, or ``max_rounds``. Both sides are warm when this is called."""
+    """Measures until there is a verdict, or ``max_rounds``. Both sides are warm when this is called.
+
+    Raises BenchError where the processor's clock is asked for and the work is not the processor's.
+    """
+    if settings.clock == "processor" and not device.startswith("cpu"):
+        raise BenchError(f"clock 'processor' says nothing about work on '{device}'. Use 'wall'.")
     order = random.Random(seed)
     before = snapshot()
     walls: list[float] = []
@@ -47,7 +53,7 @@ def measure(
         wall, cpu = run()
         walls.append(wall)
         cpus.append(cpu)
-        return wall
+        return cpu if settings.clock == "processor" else wall
 
     pairs = np.array([[timed(base), timed(base)] for _ in range(settings.noise_rounds)])
     noise = spread(np.log(pairs[:, 0] / pairs[:, 1]))

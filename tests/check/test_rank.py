@@ -122,6 +122,20 @@ def test_what_disturbs_is_noticed():
     assert "other load: in half of the runs the processor was away for 50 %" in text
 
 
+def test_the_processors_clock_ignores_waiting():
+    rng = np.random.default_rng(0)
+
+    def side(work):
+        return lambda: (work * rng.uniform(1, 9), work * np.exp(0.01 * rng.standard_normal()))
+
+    quick = {"rounds": 20, "max_rounds": 20}
+    assert measure(side(1.0), side(1.1), CheckSettings(**quick)).speed.verdict == "inconclusive"
+    found = measure(side(1.0), side(1.1), CheckSettings(**quick, clock="processor"))
+    assert found.speed.verdict == "slower"
+    with pytest.raises(BenchError, match="says nothing about work on 'cuda'"):
+        measure(side(1.0), side(1.0), CheckSettings(clock="processor"), device="cuda")
+
+
 def test_settings_are_read_and_faults_name_the_key(tmp_path):
     path = tmp_path / "check.yaml"
     path.write_text("rounds: 20\nmargins: {fid: 0.5}\n")

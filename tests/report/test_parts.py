@@ -249,3 +249,17 @@ def test_load_gives_frames_that_show_themselves(tmp_path):
         run.table("shape", "text")
     with pytest.raises(ResultError, match="is missing"):
         bench.load(tmp_path / "absent")
+
+
+def test_published_numbers_stand_beside_the_measured_ones(finished_run, tmp_path):
+    run, url = finished_run.copy(tmp_path)
+    store = RunStore(run)
+    content = store.read_run()
+    content["suite"]["variants"]["include"][0]["reproduces"] = [
+        {"system": "TR0N", "metric": "FID", "tolerance": 0.5}
+    ]
+    store.write_run(content)
+    (page,) = write_report([run], tmp_path / "out", ["html"], store_url=url)
+    text = page.read_text()
+    assert "Published against measured" in text
+    assert "not comparable" in text or "not reproduced" in text

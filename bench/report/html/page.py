@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.errors import ResultError
+from bench.errors import BenchError, ResultError
 from bench.report.breakdown import Cut, cuts
 from bench.report.evidence import RunEvidence
 from bench.report.html import charts
@@ -198,10 +198,31 @@ def _run(
         "suite": json.dumps(suite, indent=2, ensure_ascii=False),
         "weights": dict(run.get("provenance", {}).get("weights", {})),
         "notes": evidence.notes,
-        "published": [],
+        "published": _published(store, evidence),
         "legend": LEGEND,
     }
     return page, found_charts, browsers
+
+
+def _published(store: RunStore, evidence: RunEvidence) -> list[dict[str, Any]]:
+    """Rows of published against measured, where the run's variants declare what they reproduce."""
+    from bench.report.published import published_rows, published_table
+
+    if not any(variant.get("reproduces") for variant in _variants(store)):
+        return []
+    try:
+        table = published_table(published_rows([store.run_dir]))
+    except BenchError as error:
+        evidence.note(f"published numbers: {error}")
+        return []
+    plain = table.astype(object).where(table.notna(), "").to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in plain]
+
+
+def _variants(store: RunStore) -> list[Mapping[str, Any]]:
+    listed = store.read_run().get("suite", {}).get("variants", {})
+    found = listed.get("include", []) if isinstance(listed, dict) else []
+    return [variant for variant in found if isinstance(variant, dict)]
 
 
 def _sample_tables(store: RunStore, group: Group) -> dict[str, pd.DataFrame]:
