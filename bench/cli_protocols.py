@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from bench.cli_options import SetOption, SuiteArgument
+from bench.cli_options import DeviceOption, SetOption, StoreOption, SuiteArgument
 from bench.errors import BenchError, nearest
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    for command in (manifest,):
+    for command in (manifest, sensitivity):
         app.command()(command)
 
 
@@ -72,6 +72,93 @@ def manifest(
     typer.echo(
         f"protocol: {{caption: file, prompts: {out}, prompts_sha256: {hashlib.sha256(content).hexdigest()}}}"
     )
+
+
+def sensitivity(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", show_default=False)],
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="PROTOCOL", help="Go field by field from the run's protocol to this one."
+        ),
+    ] = None,
+    fields: Annotated[
+        list[str] | None, typer.Option("--field", help="Vary this field only; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the table as CSV as well.", show_default=False)
+    ] = None,
+    device: DeviceOption = "auto",
+    store: StoreOption = None,
+) -> None:
+    """Score a run's stored samples under other protocols: what each field does to each score.
+
+    Nothing is drawn. Readouts under an equal transform are found in the artifact store; new ones are added.
+    """
+    import pandas as pd
+
+    from bench.artifacts import open_store
+    from bench.cli_output import print_table, progress_bars
+    from bench.protocols import sensitivity as sensing
+    from bench.protocols.shipped import NAMES
+    from bench.recorded import read_suite
+    from bench.runner import choose_device, default_store_url
+    from bench.store import RunStore
+
+    protocol = read_suite(RunStore(run_dir)).protocol
+    known = (*sensing.ALTERNATIVES, "num_reference")
+    for name in fields or ():
+        if name not in known:
+            raise BenchError(f"--field {name}: unknown.{nearest(name, known)} Allowed: {', '.join(known)}.")
+    unanswered: list[str] = []
+    if goal is None:
+        changes = sensing.single_changes(protocol, fields or ())
+    elif goal not in NAMES:
+        raise BenchError(f"--to {goal}: unknown.{nearest(goal, NAMES)} Allowed: {', '.join(NAMES)}.")
+    elif fields:
+        raise BenchError("--field goes without --to, which says itself which fields change.")
+    else:
+        changes, unanswered = sensing.changes_to(protocol, goal)
+    with progress_bars() as progress:
+        found = sensing.sensitivity(
+            run_dir,
+            open_store(store or default_store_url()),
+            choose_device(device),
+            changes,
+            progress=progress,
+        )
+    for cell in dict.fromkeys(item.cell for item in found):
+        rows = [
+            [item.metric, item.judge, item.change.label, f"{item.value:.5g}", f"{item.difference:+.4g}"]
+            for item in found
+            if item.cell == cell
+        ]
+        print_table(
+            f"{cell}, run under {protocol.title}",
+            ["metric", "judge", "change", "value", "against the run"],
+            rows,
+            right=["value", "against the run"],
+        )
+    if unanswered:
+        typer.echo(f"needs other samples, not answered here: {', '.join(unanswered)}")
+    if out is not None:
+        from bench.store import atomic_write
+
+        table = pd.DataFrame(
+            [
+                {
+                    "cell": item.cell,
+                    "metric": item.metric,
+                    "judge": item.judge,
+                    "change": item.change.label,
+                    "value": item.value,
+                    "difference": item.difference,
+                }
+                for item in found
+            ]
+        )
+        atomic_write(out, table.to_csv(index=False).encode())
+        typer.echo(str(out))
 
 
 def report_published(run_dirs: Sequence[Path], out: Path, ledger: Path) -> None:

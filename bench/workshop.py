@@ -23,6 +23,7 @@ from bench.conditions import Assignment
 from bench.errors import SamplingError
 from bench.generators.base import ContextGenerator
 from bench.identity import Identity
+from bench.judges.base import Judge
 from bench.keys import content_key
 from bench.memory import free_memory, is_out_of_memory
 from bench.needs import Needs, Part, needs
@@ -233,15 +234,8 @@ class Workshop:
         assert span is not None
         if self.store.exists(*task.part.place):
             return False
-        shown, judge = self.assembly.images(own.cell.data), self.assembly.judge(task.judge)
-        chosen = self.assembly.reference(own.cell.data)[span.start : span.stop]
-        images = through_codec(shown.images(chosen), self.suite.protocol.reference_codec)
-        known = None
-        if getattr(judge, "labelled", False):
-            known = [
-                Condition(id=shown.ids[i], kind="class", labels=dict(shown.attributes[i])) for i in chosen
-            ]
-        readout = judge.readout(images, known)
+        judge = self.assembly.judge(task.judge)
+        readout = reference_readout(self.assembly, own.cell.data, judge, range(span.start, span.stop))
         content = payload.pack(*payload.readout_arrays(readout))
         self._write(task.part, own.references[task.judge], content)
         self.made["judge_images"] += len(span)
@@ -457,6 +451,17 @@ class Workshop:
             self.made["judge_images"] += len(stack)
         meta["seconds"] = time.perf_counter() - begin
         self._write(part, item, payload.pack(arrays, meta))
+
+
+def reference_readout(assembly: Assembly, data: str, judge: Judge, rows: range) -> Readout:
+    """What a judge sees in some of the reference images of ``data``, under the suite's protocol."""
+    shown = assembly.images(data)
+    chosen = assembly.reference(data)[rows.start : rows.stop]
+    images = through_codec(shown.images(chosen), assembly.suite.protocol.reference_codec)
+    known = None
+    if getattr(judge, "labelled", False):
+        known = [Condition(id=shown.ids[i], kind="class", labels=dict(shown.attributes[i])) for i in chosen]
+    return judge.readout(images, known)
 
 
 def _decode_snapshots(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -60,6 +60,7 @@ class FileImageSet:
         self, folder: Path, names: Sequence[str], resolution: int | None, crop: Crop, resize_filter: Filter
     ) -> None:
         self._folder, self._files = folder, tuple(names)
+        self.decoded: dict[str, Image.Image] | None = None  # pictures kept for others, where one is given
         self._resolution, self._crop, self._filter = resolution, crop, resize_filter
 
     def __len__(self) -> int:
@@ -105,6 +106,15 @@ class FileImageSet:
             raise DataError(f"{self._folder / name}: cannot read the image: {error}.") from error
 
     def _read(self, name: str) -> np.ndarray:
+        rgb = self._decode(name)
+        if self._resolution is not None:
+            rgb = prepared(rgb, self._crop, self._resolution, self._filter)
+        return np.asarray(rgb).transpose(2, 0, 1)
+
+    def _decode(self, name: str) -> Image.Image:
+        """The whole picture in RGB. Raises DataError naming a file that cannot be read."""
+        if self.decoded is not None and name in self.decoded:
+            return self.decoded[name]
         path = self._folder / name
         try:
             with Image.open(path) as image:
@@ -116,6 +126,6 @@ class FileImageSet:
             raise DataError(
                 f"{path}: cannot read the image: {error}. Replace the file, or remove its entry."
             ) from error
-        if self._resolution is not None:
-            rgb = prepared(rgb, self._crop, self._resolution, self._filter)
-        return np.asarray(rgb).transpose(2, 0, 1)
+        if self.decoded is not None:
+            self.decoded[name] = rgb
+        return rgb
