@@ -116,7 +116,8 @@ class Protocol:
         """Fields in which this differs from the shipped protocol of its name; none for ``native``."""
         if self.name == "native":
             return {}
-        base = Protocol(**SHIPPED[self.name]).content
+        # A protocol that leaves the images' size open is the same at any.
+        base = Protocol(**{**SHIPPED[self.name], "resolution": self.resolution}).content
         return {key: value for key, value in self.content.items() if value != base[key]}
 
     @property

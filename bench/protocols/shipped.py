@@ -75,6 +75,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
     "mlperf-sdxl-5k": {
         **INCEPTION,
         "resolution": 1024,
+        "eval_size": 1024,
         "caption": "file",
         "num_samples": 5_000,
         "num_reference": NUM_VAL2014,
