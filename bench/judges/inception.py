@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.assets.missing import Published, require_file
 from bench.errors import WeightError
 from bench.judges.inception_input import OWN_SCALE, RESIZE, scaled
 from bench.judges.tiles import in_tiles
@@ -49,14 +49,12 @@ class InceptionJudge:
     extractor: ClassVar[str] = "inception-2015-12-05"
     gives: ClassVar[tuple[str, ...]] = ("features", "logits")
 
+    @property
+    def assets(self) -> dict[str, Published]:
+        return {"weights": Published.locked("torch-fidelity-inception")}
+
     def load(self, device: torch.device) -> InceptionReader:
-        path = Path(self.weights)
-        if not path.is_file():
-            raise WeightError(
-                f"Inception weights '{path}' are missing. Expected torch-fidelity's file "
-                "weights-inception-2015-12-05-6726825d.pth; the public gets it from the releases of the "
-                "GitHub repository toshas/torch-fidelity (v0.2.0)."
-            )
+        path = require_file(self.weights, self.assets["weights"])
         if self.sha256 is not None and (found := file_sha256(path)) != self.sha256:
             raise WeightError(
                 f"Inception weights '{path}': sha256 is {found}, expected {self.sha256}. Restore the file or "

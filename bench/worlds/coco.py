@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from bench.assets.lock import load_lock
 from bench.errors import DataError, SuiteError
 from bench.protocols.base import Crop, Filter
 from bench.worlds.base import manifest_digest
@@ -55,6 +56,7 @@ class CocoImageSet(FileImageSet):
                 f"{path}: no such file. Expected {folder}/<file_name> and {path}; "
                 "MS-COCO's images and captions are at https://cocodataset.org/#download "
                 "(for 2014: val2014.zip and annotations_trainval2014.zip, unpacked side by side)."
+                f"{_public_files(split)}"
             )
         if not folder.is_dir():
             raise DataError(
@@ -95,6 +97,17 @@ class CocoImageSet(FileImageSet):
             for image_id, captions, attributes, name in track(rows, "hashing images", len(self))
         )
         return manifest_digest(self._geometry, hashed)
+
+
+def _public_files(split: str) -> str:
+    """What the lock file knows of a split's archives, as sentences."""
+    known = {asset.file: asset for asset in load_lock().values()}
+    year = split[-4:]
+    found = [known[name] for name in (f"annotations_trainval{year}.zip", f"{split}.zip") if name in known]
+    return "".join(
+        f" {asset.file}: tr0n-bench assets fetch {asset.name}; {asset.bytes} bytes, sha256 {asset.sha256}."
+        for asset in found
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ of networks, and counts. Everything else runs as shipped.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -227,7 +226,9 @@ def test_a_suite_runs_end_to_end_on_small_files(name, tmp_path, inception, monke
     overrides = FILES[name](tmp_path) + smaller(path, inception)
     if name == "ablations":  # eight variants and a curve: a light judge keeps the test short
         kept = [text for text in overrides if not text.startswith("judges.inception")]
-        overrides = [*kept, "judges.inception={kind: classifier, model: shapes-classifier-judge}"]
+        files = "config: {0}/open_clip_config.json, weights: {0}/model.safetensors"
+        light = files.format(tmp_path / "judges-clip-l")
+        overrides = [*kept, f"judges.inception={{kind: open-clip, {light}}}"]
     torch.manual_seed(0)
     suite = load_suite(path, overrides)
     summary = run(suite, tmp_path / "run", "cpu", store_url=str(tmp_path / "store"))
@@ -236,7 +237,9 @@ def test_a_suite_runs_end_to_end_on_small_files(name, tmp_path, inception, monke
     assert len(records) == len(load_suite(path).variants)
     for record in records:
         values = {score.metric: score.value for score in record.scores}
-        assert math.isfinite(values["fid"])
+        distances = [value for metric, value in values.items() if metric.startswith(("fid", "fd"))]
+        assert distances
+        assert np.isfinite(distances).all()
         assert record.protocol["name"] == load_suite(path).protocol.name
     latents = {RunStore(tmp_path / "run").read_latents(record.cell.id).tobytes() for record in records}
     assert len(latents) == len(records)  # every variant draws its own
