@@ -186,16 +186,18 @@ def scores_table(group: Group) -> pd.DataFrame:
 
 def phase_table(group: Group) -> str:
     """Milliseconds per image by phase, evaluations per image, and what the set-up took."""
-    heads = ("translate", "refine", "decode", "score", "G evaluations", "f evaluations", "set-up (s)")
+    timings = [record.timing for record in group.records if record.timing is not None]
+    # Only generators that see a prompt or a class have a context to make.
+    context = ("context",) if any(timing.phase_s.get("context") for timing in timings) else ()
+    phases_shown = (*context, "translate", "refine", "decode", "score")
+    heads = (*phases_shown, "G evaluations", "f evaluations", "set-up (s)")
     lines = [f"| generator | sampler | {' | '.join(heads)} |", "|---|---|" + "--:|" * len(heads)]
     for record in group.records:
         timing = record.timing
         if timing is None or record.status != "ok":
             continue
         n = timing.num_samples
-        phases = [
-            f"{1000 * timing.phase_s.get(p, 0.0) / n:.2f}" for p in ("translate", "refine", "decode", "score")
-        ]
+        phases = [f"{1000 * timing.phase_s.get(phase, 0.0) / n:.2f}" for phase in phases_shown]
         counts = timing.evaluations
         g = (counts["generator_forwards"] / n, counts["generator_backwards"] / n)
         f = (counts["auxiliary_forwards"] / n, counts["auxiliary_backwards"] / n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bench.certify import certify
 from bench.components import component_class
 from bench.conditioners.classifier import Classifier
 from bench.errors import SuiteError
+from bench.report.tables import groups, phase_table
 from bench.runner import run
 from bench.samplers.base import Problem
 from bench.samplers.draw import draw_tiled
@@ -70,6 +72,10 @@ def test_a_run_gives_every_sample_its_own_condition_and_noise(tmp_path):
         assert np.abs(off).max() < 0.22
         patterns = images - images.mean((2, 3), keepdims=True)
         assert np.abs(patterns[0] - patterns[10]).max() > 0.1, "same digit, another sample's noise"
+    (group,) = groups(results.records())
+    assert "| context | translate | refine |" in phase_table(group)
+    without = [replace(r, timing=replace(r.timing, phase_s={"decode": 1.0})) for r in group.records]
+    assert "context" not in phase_table(replace(group, records=tuple(without)))
     for certified in certify(suite, tmp_path / "run", CPU, open_store(store), num=5):
         assert certified.problem == ""
         assert certified.certificate["same_tile"]["largest_pixel_difference"] == 0

@@ -72,6 +72,14 @@ def test_truncation_pulls_to_the_mean_w_of_all_or_of_the_class(files, centres):
     assert torch.allclose(mean, means[label] if centres else means.expand(5, -1))
 
 
+def test_pairs_have_every_class_equally_often(files):
+    settings = files(c_dim=3, centres=True) | {"truncation": 0.0}
+    means = (generator := StyleGan(**settings).load(CPU)).network.mapping.w_avg
+    assert torch.allclose(generator.latent.numbered(STREAMS, 10), means[[1, 2, 0, 1, 2]])
+    drawn = StyleGan(**settings, y_prior="categorical").load(CPU).latent.numbered(STREAMS, 10)
+    assert torch.allclose(drawn, means[STREAMS.integers("prior:class", 3)])
+
+
 def test_a_class_from_the_condition(files):
     settings = files(c_dim=2) | {"latent": "z", "head": "pet", "classes": ("cat", "dog")}
     config = StyleGan(**settings)

@@ -42,8 +42,9 @@ class StyleGan:
     """StyleGAN2-ADA, StyleGAN3 or StyleGAN-XL: one w for all layers, no bounds.
 
     ``repo`` is the checkout whose code the pickle ``weights`` needs; being code it needs ``trust: true`` and
-    its ``sha256``. The prior draws z ~ N(0, I) and a class uniformly, and pulls w to the mean w of all images
-    (of the class, where the network has one each) by ``truncation`` psi; 1 leaves it, as TR0N does. With
+    its ``sha256``. The prior draws z ~ N(0, I) and a uniform class (for pair i class i mod K where
+    ``y_prior`` is "categorical_fixed", as TR0N does), and pulls w to the mean w of all images (of the class,
+    where the network has one each) by ``truncation`` psi; 1 leaves it, as TR0N does. With
     ``latent: z`` the mapping network is part of G, and a class-conditional G takes the condition's class:
     ``classes`` names the values of the attribute ``head`` in the network's order. ``noise`` is the networks'
     constant per-pixel noise, one draw for each sample ("sample"), or none. ``float32`` turns half precision
@@ -57,6 +58,7 @@ class StyleGan:
     trust: bool = False
     latent: Literal["w", "z"] = "w"
     truncation: float = 1.0
+    y_prior: Literal["categorical_fixed", "categorical"] = "categorical_fixed"
     noise: Literal["const", "sample", "none"] = "const"
     float32: bool = False
     head: str | None = None
@@ -155,14 +157,21 @@ class StyleGanGenerator:
             "force_fp32": config.float32 or device.type != "cuda",
         }
         dim = network.w_dim if config.latent == "w" else network.z_dim
-        self.latent = LatentSpace(blocks=(Block(name=config.latent, dim=dim),), sample=self._sample)
+        self.latent = LatentSpace(
+            blocks=(Block(name=config.latent, dim=dim),),
+            sample=self._sample,
+            stratified=self._sample if config.y_prior == "categorical_fixed" else None,
+        )
 
-    def _sample(self, streams: Streams) -> Tensor:
+    def _sample(self, streams: Streams, number_N: Tensor | None = None) -> Tensor:
         z = streams.normal("prior:z", (self.network.z_dim,))
         if self.config.latent == "z":
             return z
-        label = streams.integers("prior:class", self.network.c_dim) if self.network.c_dim else None
-        return self.mapped(z, label)
+        if not self.network.c_dim:
+            return self.mapped(z, None)
+        if number_N is not None:
+            return self.mapped(z, number_N % self.network.c_dim)
+        return self.mapped(z, streams.integers("prior:class", self.network.c_dim))
 
     def mapped(self, z_ND: Tensor, label_N: Tensor | None) -> Tensor:
         """w (N, w_dim), truncated."""

@@ -17,7 +17,7 @@ from bench.types import Score
 
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot")
-PHASES = ("translate", "refine", "decode", "score")
+PHASES = ("translate", "refine", "decode", "score", "context")
 Chart = dict[str, Any]
 
 
