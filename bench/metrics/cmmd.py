@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.errors import MetricError
-from bench.metrics.kernels import KernelSums, gaussian_kernel
+from bench.metrics.kernels import KernelSums, LeftOutSums, gaussian_kernel
 from bench.metrics.sets import check_finite, lacks
+from bench.statistics.design import Design
+from bench.statistics.leave_out import LeftOut
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
 SIGMA = 10.0
@@ -58,3 +60,18 @@ class Cmmd:
             details={"n_reference": len(reference), "sigma": SIGMA},
         )
         return MetricResult(scores=(score,))
+
+    def left_out(self, evidence: Evidence, design: Design) -> dict[str, LeftOut]:
+        """The value with each group of samples left out, and what the samples' diagonal adds to it."""
+        samples = evidence.readouts[self.judge].image_embedding
+        reference = evidence.reference[self.judge].image_embedding
+        if samples is None or reference is None or design.num_groups < 2:
+            return {}
+        kernel = gaussian_kernel(SIGMA)
+        sums = KernelSums.of(samples, reference, kernel)
+        values = LeftOutSums.of(sums, samples, kernel, design.group_N).biased(sums)
+        n, pairs, diagonal = len(samples), sums.xx.sum(), sums.diagonal_x.sum()
+        bias = (pairs + diagonal) / n**2 - pairs / (n * (n - 1))
+        return {
+            "cmmd": LeftOut(SCALE * sums.biased(), SCALE * values, design.sizes_K, bias=float(SCALE * bias))
+        }

@@ -83,6 +83,49 @@ class KernelSums:
         return float((n - 1) * less_x.var() + (m - 1) * less_y.var())
 
 
+@dataclass(frozen=True)
+class LeftOutSums:
+    """What is left of x's :class:`KernelSums` with each of K groups of its rows taken away, (K,): kernel sums
+    among the rows that stay without the diagonal, of the diagonal, across to y, and their number."""
+
+    xx: np.ndarray
+    diagonal: np.ndarray
+    xy: np.ndarray
+    num: np.ndarray
+
+    @classmethod
+    def of(cls, sums: KernelSums, x_NF: np.ndarray, kernel: Kernel, group_N: np.ndarray) -> LeftOutSums:
+        """From the sums of all rows and of the pairs within each group, exactly."""
+        num_groups = int(group_N.max()) + 1
+        within = np.zeros(num_groups)
+        for k in range(num_groups):
+            rows = np.asarray(x_NF[group_N == k], np.float64)
+            if len(rows):
+                within[k] = _within(rows, kernel)[0].sum()
+
+        def of_group(values: np.ndarray) -> np.ndarray:
+            return np.bincount(group_N, values, num_groups)
+
+        return cls(
+            sums.xx.sum() - 2 * of_group(sums.xx) + within,
+            sums.diagonal_x.sum() - of_group(sums.diagonal_x),
+            sums.xy.sum() - of_group(sums.xy),
+            len(group_N) - of_group(np.ones(len(group_N))),
+        )
+
+    def unbiased(self, sums: KernelSums) -> np.ndarray:
+        """:meth:`KernelSums.unbiased` of the rows that stay, (K,)."""
+        m = len(sums.yy)
+        across = 2 * self.xy / (self.num * m)
+        return self.xx / (self.num * (self.num - 1)) + sums.yy.sum() / (m * (m - 1)) - across
+
+    def biased(self, sums: KernelSums) -> np.ndarray:
+        """:meth:`KernelSums.biased` of the rows that stay, (K,)."""
+        m = len(sums.yy)
+        of_y = (sums.yy.sum() + sums.diagonal_y.sum()) / m**2
+        return (self.xx + self.diagonal) / self.num**2 + of_y - 2 * self.xy / (self.num * m)
+
+
 def _within(x: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
     sums, diagonal = np.empty(len(x)), np.empty(len(x))
     for start in range(0, len(x), BLOCK):

@@ -10,8 +10,12 @@ from pydantic import Field
 
 from bench.metrics.distances import radii_squared, squared_blocks
 from bench.metrics.sets import by_extractor, feature_sets, lacks, need
+from bench.statistics.design import Design
+from bench.statistics.leave_out import LeftOut, leave_out
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
+# Products of numbers that intervals of recall and coverage may take: about a minute.
+AFFORDABLE = 1e12
 # A copy of a ball's k-th neighbour lies on its edge, and rounding must not put it inside.
 _EDGE = 1 - 1e-9
 
@@ -111,3 +115,23 @@ class Prdc:
             column[rows] = each
             columns[by_extractor(name, "", readout)[0]] = column
         return MetricResult(scores=tuple(scores), per_sample=columns)
+
+    def left_out(self, evidence: Evidence, design: Design) -> dict[str, LeftOut]:
+        """Recall and coverage with each group of samples left out, where computing them so often is
+        affordable; precision and density are means over samples."""
+        samples, reference = feature_sets(evidence, self.judge, "prdc")
+        work = len(samples) * (len(samples) + len(reference)) * samples.shape[1] * design.num_groups
+        if self.size is not None or work > AFFORDABLE:
+            return {}
+        recall, coverage = (
+            by_extractor(name, "", evidence.readouts[self.judge])[0] for name in ("recall", "coverage")
+        )
+
+        def of(rows: np.ndarray) -> dict[str, float]:
+            if len(rows) <= self.k:
+                return {}
+            found = manifolds(samples[rows], reference, self.k)
+            return {recall: float(found.recalled.mean()), coverage: float(found.covered.mean())}
+
+        whole, values = of(np.arange(len(samples))), leave_out(of, design)
+        return {name: LeftOut(whole[name], values[name], design.sizes_K) for name in values}

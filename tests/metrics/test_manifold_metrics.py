@@ -16,6 +16,7 @@ from bench.metrics.distances import nearest_squared, radii_squared
 from bench.metrics.diversity import Diversity, condition_diversity
 from bench.metrics.memorisation import Memorisation, nearest_real
 from bench.metrics.prdc import Prdc, manifolds
+from bench.statistics.design import Design
 from bench.types import Condition, Evidence, Readout
 
 
@@ -144,3 +145,17 @@ def test_diversity_of_known_distances():
         Diversity(judge="j").compute(evidence(rows, rows))
     score = Diversity(judge="j").compute(evidence(rows, rows, names)).scores[0]
     assert (score.value, score.n, score.better) == (2.5, 4, "higher")
+
+
+def test_recall_and_coverage_without_groups_are_those_of_the_others():
+    samples, reference = normal(0, 60), normal(1, 50, shift=0.5)
+    given = evidence(samples, reference)
+    design = Design.of(given.conditions, num_groups=6)
+    found = Prdc(judge="j").left_out(given, design)
+    assert set(found) == {"recall", "coverage"}
+    for k in range(6):
+        fewer = values(Prdc(judge="j"), evidence(samples[design.group_N != k], reference))
+        assert {name: each.values_K[k] for name, each in found.items()} == {
+            name: fewer[name] for name in found
+        }
+    assert Prdc(judge="j", size=40).left_out(given, design) == {}
