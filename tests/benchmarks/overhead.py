@@ -1,10 +1,11 @@
 """How much of a run's wall-clock is the harness: all that is not a generator, auxiliary or metric at work.
 
-    python tests/benchmarks/overhead.py suites/quickstart.yaml
+    python tests/benchmarks/overhead.py suites/quickstart.yaml [FOLDER]
 
-Runs the suite in a fresh store and folder and prints seconds by what they went to. Gradients are the
-generator's and the auxiliary's; translator training is set-up work that the suite asks for. Everything else
-is overhead: noise, the sampler's own arithmetic, files, hashes, tables, imports, the report.
+Runs the suite in a fresh store, its run in FOLDER/run or one that is removed again. Prints seconds by what
+they went to. Gradients are the generator's and the auxiliary's; training of translators is set-up work that
+the suite asks for; intervals are part of the metrics. Everything else is overhead: noise, the sampler's own
+arithmetic, files, hashes, tables, imports, the report.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ def timed(name: str, function: Any) -> Any:
 
 def instrument() -> None:
     """Wraps what is not harness, where the assembly hands it out."""
-    from bench import workshop
+    from bench import scoring, workshop
     from bench.assembly import Assembly
-    from bench.components import METRICS, component_class
+    from bench.components import METRICS, TRANSLATORS, component_class
     from bench.samplers.base import Problem
 
     Problem.gradients = timed("gradients", Problem.gradients)
@@ -61,19 +62,23 @@ def instrument() -> None:
             return part
 
         setattr(Assembly, kind, loaded)
-    workshop.train_translator = timed("translator training", workshop.train_translator)
+    for kind in TRANSLATORS:
+        setup = component_class("translators", kind)
+        setup.train = timed("set-up training", setup.train)
     workshop.Workshop._synthesize = timed("synthetic pairs", workshop.Workshop._synthesize)
     for kind in METRICS:
         metric = component_class("metrics", kind)
         metric.compute = timed("metrics", metric.compute)
+    scoring.with_intervals = timed("intervals", scoring.with_intervals)
 
 
-def main(suite: str) -> None:
+def main(suite: str, kept: str | None = None) -> None:
     instrument()
     from bench.cli import main as run
 
-    with tempfile.TemporaryDirectory() as folder:
-        code = run(["run", suite, "--out", str(Path(folder) / "run"), "--store", str(Path(folder) / "store")])
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(kept or scratch)
+        code = run(["run", suite, "--out", str(folder / "run"), "--store", str(folder / "store")])
     if code:
         sys.exit(code)
     total = time.perf_counter() - BEGIN
@@ -85,4 +90,4 @@ def main(suite: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "suites/quickstart.yaml")
+    main(*(sys.argv[1:] or ["suites/quickstart.yaml"]))
