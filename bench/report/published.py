@@ -9,7 +9,8 @@ import pandas as pd
 
 from bench.cli_options import LEDGER
 from bench.errors import ResultError
-from bench.protocols.ledger import Reproduction, declared_in, read_ledger, reproductions
+from bench.protocols.ledger import read_ledger
+from bench.protocols.verdicts import Reproduction, declared_in, reproductions
 from bench.report.tables import escape
 from bench.store import RunStore, atomic_write
 

@@ -11,16 +11,9 @@ import pytest
 from bench.cli import main
 from bench.errors import DataError, SuiteError
 from bench.protocols import Protocol, record_protocol
-from bench.protocols.ledger import (
-    COLUMNS,
-    Reproduces,
-    chosen_row,
-    declared_in,
-    differences,
-    judged,
-    read_ledger,
-)
+from bench.protocols.ledger import COLUMNS, Reproduces, chosen_row, read_ledger
 from bench.protocols.shipped import SHIPPED
+from bench.protocols.verdicts import declared_in, differences, judged
 from bench.store import CellInfo, Record, RunStore
 from bench.suite import load_suite, suite_from_plain
 from bench.types import Score

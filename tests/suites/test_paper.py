@@ -18,7 +18,8 @@ from inception_files import write_weights
 from PIL import Image
 
 from bench.plan import plan
-from bench.protocols.ledger import chosen_row, declared_in, read_ledger, reproductions
+from bench.protocols.ledger import chosen_row, read_ledger
+from bench.protocols.verdicts import declared_in, reproductions
 from bench.runner import run
 from bench.store import RunStore
 from bench.suite import load_suite
@@ -208,6 +209,8 @@ def smaller(path: Path, inception: Path) -> list[str]:
     for name, conditioner in suite.conditioners.items():
         if getattr(conditioner.config, "views", 0) > 2:
             made.append(f"conditioners.{name}.views=2")
+    if "inception-score" in suite.metrics:
+        made.append("metrics.inception-score.splits=1")
     if suite.curve is not None:
         made += ["curve.steps=[0, 2]", "curve.num=2"]
     return made

@@ -125,6 +125,23 @@ def test_splits_share_a_root_and_are_told_apart(root):
     assert sorted(path.name for path in root.parent.iterdir()) == ["data"]
 
 
+def test_the_2017_layout_is_read_by_its_names(tmp_path):
+    """Files of 2017 are called by their id alone."""
+    root = tmp_path / "data"
+    write_coco(root, "val2017", PIXELS, CAPTIONS, ids=[139, 7, 9], codec="jpg")
+    write_coco(root, "train2017", PIXELS[:1], [("train",)], ids=[42])
+    listed = root / "annotations" / "captions_val2017.json"
+    listed.write_text(listed.read_text().replace("COCO_val2017_", ""))
+    for path in (root / "val2017").iterdir():
+        path.rename(path.with_name(path.name.removeprefix("COCO_val2017_")))
+    source = Coco(root=str(root), split="val2017")
+    data = source.load("val", tmp_path)
+    assert data.ids == ("7", "9", "139")
+    assert data.annotation_ids == ((3, 4), (5,), (1, 2))
+    assert data.images([2]).shape == (1, 3, 8, 10)
+    assert source.load("train", tmp_path).ids == ("42",)
+
+
 def test_image_folder_may_have_another_name_and_subfolders(root):
     (root / "val2014").rename(root / "pictures")
     (root / "pictures" / "sub").mkdir()
