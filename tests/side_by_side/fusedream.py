@@ -13,6 +13,10 @@ Pinned:
 - augmentations and latent noise off in the optimisation;
 - the CPU in place of CUDA: their module moves two constants there on import; the packages ``clip``, ``h5py``
   and ``lpips`` are stand-ins.
+
+Measured with ``--steps 3``: the same basis to the bit; first gradients within 4.1e-8 of their norm; z and y
+within 1.1e-7, 2.0e-7 and 1.2e-5 after 0, 1 and 3 updates, images within 1.0e-6. What is left is our mixing
+weights, which start in float32.
 """
 
 from __future__ import annotations
