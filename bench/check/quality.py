@@ -62,12 +62,14 @@ def compare_quality(
 
     A head that failed has lost all that base had.
     """
-    compared = {}
+    compared, unlike = dict[tuple[str, str | None], Comparison](), ""
     if base[1] is not None and head[1] is not None:
         old = Side(name=base[0].cell.variant, scores=base[0].scores, samples=base[1])
         new = Side(name=head[0].cell.variant, scores=head[0].scores, samples=head[1])
-        with contextlib.suppress(ResultError, KeyError):
+        try:
             compared = {(item.metric, item.judge): item for item in compare_paired(old, new)}
+        except (ResultError, KeyError) as error:
+            unlike = f"not the same samples: {error}"
     others = {(s.metric, s.judge): s for s in head[0].scores if s.step is None}
     found = []
     for score in base[0].scores:
@@ -78,18 +80,22 @@ def compare_quality(
             reason = "head failed" if head[0].status != "ok" else "head has no such score"
             found.append(_quality(score, math.nan, math.inf, None, settings, "lost", reason))
             continue
-        found.append(judged(score, other, compared.get((score.metric, score.judge)), settings))
+        found.append(judged(score, other, compared.get((score.metric, score.judge)), settings, unlike))
     return found
 
 
-def judged(base: Score, head: Score, comparison: Comparison | None, settings: CheckSettings) -> Quality:
-    """The verdict on one metric; without a comparison the two values alone decide."""
+def judged(
+    base: Score, head: Score, comparison: Comparison | None, settings: CheckSettings, unlike: str = ""
+) -> Quality:
+    """The verdict on one metric. Without a comparison the two values alone decide; where that is because
+    other samples were drawn (``unlike`` says so), they cannot show that quality was kept."""
     sign = 1.0 if base.better == "lower" else -1.0
     margin = settings.margin_of(base)
     if comparison is None or not all(map(math.isfinite, comparison.interval)):
         loss = sign * (head.value - base.value)
-        verdict: QualityVerdict = "kept" if loss <= margin else "lost"
-        return _quality(base, head.value, loss, None, settings, verdict, "not paired: values alone compared")
+        verdict: QualityVerdict = "lost" if loss > margin else "inconclusive" if unlike else "kept"
+        note = unlike or "not paired: values alone compared"
+        return _quality(base, head.value, loss, None, settings, verdict, note)
     least, most = sorted(sign * end for end in comparison.interval)
     loss = sign * comparison.difference
     if most <= margin:

@@ -5,8 +5,8 @@
 
 Live: base and head are two processes that draw real samples (digits-vae, 2 Langevin steps on a tile of 4),
 measured as ``check`` does at its defaults. For A/A both run this code; for a planted slow-down the head runs
-a copy in which every Langevin step spins for that share of its own time. A pair of processes serves five
-checks, so that memory layouts differ among them too. Every series is kept.
+a copy in which every Langevin step works longer by that share of its own processor time. A pair of processes
+serves five checks, so that memory layouts differ among them too. Every series is kept.
 
 Resampled: 2,000 checks whose pairs are drawn in blocks of ten from all live A/A pairs of log seconds, with
 the head multiplied by 1.00, 1.05 or 1.10: what the rule does under this machine's noise, tails and
@@ -54,10 +54,10 @@ def slowed(folder: Path, share: float) -> Path:
     def step(self, problem: Problem, state: LangevinState, t: int) -> LangevinState:
         import time
 
-        begin = time.perf_counter()
+        begin = time.thread_time()
         new = self._step(problem, state, t)
-        end = time.perf_counter()
-        while time.perf_counter() - end < {share} * (end - begin):
+        end = time.thread_time()
+        while time.thread_time() - end < {share} * (end - begin):
             pass
         return new
 

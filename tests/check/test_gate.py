@@ -187,6 +187,15 @@ def test_quality_is_kept_by_itself_and_lost_by_another_sampler(finished_run):
     assert {item.verdict for item in compare_quality(tr0n, failed, CheckSettings())} == {"lost"}
 
 
+def test_other_samples_cannot_show_that_quality_was_kept(finished_run):
+    record, table = next(
+        value for name, value in read_cells(RunStore(finished_run.out)).items() if "tr0n" in name[2]
+    )
+    found = compare_quality((record, table), (record, table[:-1]), CheckSettings())
+    assert {item.verdict for item in found} == {"inconclusive"}
+    assert all("not the same samples" in item.note for item in found)
+
+
 def test_a_loss_within_its_margin_is_kept_and_noise_is_inconclusive(finished_run):
     record, table = next(
         value for name, value in read_cells(RunStore(finished_run.out)).items() if "tr0n" in name[2]

@@ -262,3 +262,28 @@ def test_the_thumbnail_of_a_sample_is_that_sample(open_page, tmp_path):
     image = RunStore(run).read_images("cell-0", [int(table.iloc[0]["index"])])[0]
     for pixel, place in zip(found, (4, 12, 20, 28)):
         assert abs(image[:, place, place].astype(int) - pixel).max() < 25
+
+
+def test_pages_of_comparisons_and_histories_open_without_a_fault(open_page, tmp_path):
+    from dataclasses import replace
+
+    from bench.history import points_of, series
+    from bench.report.compare import compare_runs, write_comparison
+    from bench.report.trends import write_trends
+
+    run = synthetic_run(tmp_path / "run", samplers=("prior", EVIL_NAME))
+    compared, _ = write_comparison(compare_runs(str(run), str(run)), EVIL_CAPTION, tmp_path)
+    point = points_of(run, "c")[-2]
+    points = [replace(point, commit=f"{k:040x}", value=1.0 + (k > 9)) for k in range(20)]
+    (trends,) = write_trends(series(points), tmp_path)
+    for path in (compared, trends):
+        watched = open_page(path)
+        watched.page.locator("thead button").first.click()
+        assert watched.page.locator("tbody tr").count() >= 1
+        assert watched.page.locator("img").count() == 0
+        for chart in watched.page.locator(".chart").all():
+            chart.scroll_into_view_if_needed()
+            watched.page.wait_for_selector(".chart .main-svg")
+        assert watched.said == []
+        assert watched.foreign == []
+    assert "+100.0 %" in watched.page.locator("tbody").inner_text()
