@@ -17,25 +17,37 @@ from bench.extras import optional
 
 WHAT = "a generator of diffusers' format"
 INDEX = "model_index.json"
+LIBRARIES = ("diffusers", "transformers")
+UNUSED = ("safety_checker", "image_encoder")  # guards and image prompts, which no condition needs
 
 
 def read_index(folder: Path, published: Published) -> dict[str, tuple[str, str]]:
     """Part → (library, class) of a pipeline's folder, parts that it leaves out left out.
 
-    Raises WeightError where there is no such folder, or its index cannot be read.
+    Raises WeightError where there is no such folder, where its index cannot be read, and where it names code
+    of its own: diffusers would run Python files of a local folder without asking.
     """
     path = folder / INDEX
     if not path.is_file():
         raise missing_asset(published, path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {
+        pipeline = content.get("_class_name")
+        parts = {
             name: (value[0], value[1])
             for name, value in content.items()
             if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)
         }
     except (OSError, ValueError, AttributeError) as error:
         raise WeightError(f"'{path}' is not a pipeline's index: {error}. Fetch it anew.") from error
+    own = [] if isinstance(pipeline, str) else ["_class_name"]
+    own += [name for name, (library, _) in parts.items() if library not in LIBRARIES and name not in UNUSED]
+    if own:
+        raise WeightError(
+            f"'{path}': '{own[0]}' is {content.get(own[0])!r}, no class of {' or '.join(LIBRARIES)}. Code in "
+            "a model's folder is not run: make a package of it and use 'kind: python'."
+        )
+    return parts
 
 
 def load_part(

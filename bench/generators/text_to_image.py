@@ -16,7 +16,7 @@ from bench.assets.missing import Published
 from bench.errors import SuiteError, WeightError
 from bench.extras import optional
 from bench.generators.base import Block, Context, LatentSpace
-from bench.generators.diffusers_files import WHAT, load_part, quiet, read_index
+from bench.generators.diffusers_files import LIBRARIES, UNUSED, WHAT, load_part, quiet, read_index
 from bench.streams import Streams
 from bench.types import Condition
 
@@ -34,7 +34,6 @@ ENCODED: Mapping[str, tuple[str, ...]] = {
     "LatentConsistencyModelPipeline": _EMBEDDINGS,
     "StableDiffusionXLPipeline": (*_EMBEDDINGS, *_POOLED),
 }
-UNUSED = ("safety_checker", "image_encoder")  # guards and image prompts, which no condition needs
 VOCABULARIES = ("vocab.json", "tokenizer.json", "spiece.model", "tokenizer.model")
 PROMPT_BYTES = 4096
 
@@ -98,7 +97,7 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
             # transformers would go on with a tokenizer that knows no words
             lacks = f"has none of {', '.join(VOCABULARIES)}" if files else "is missing or empty"
             raise WeightError(f"'{folder / name}', which the pipeline needs, {lacks}. Fetch it anew.")
-        if library in ("diffusers", "transformers") and (folder / name / "config.json").is_file():
+        if library in LIBRARIES and (folder / name / "config.json").is_file():
             loaded[name] = load_part(folder, name, library, class_name, dtype=dtype)
     try:
         with quiet():

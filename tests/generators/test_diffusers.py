@@ -7,6 +7,7 @@ within 9.5e-7.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -227,6 +228,21 @@ def test_what_is_refused_of_a_pipeline(stable, tmp_path):
     (broken / "scheduler" / "scheduler_config.json").write_text("{")
     with pytest.raises(WeightError, match="broken' cannot be loaded"):
         TextToImage(**settings).load(CPU)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("unet", ["my_unet", "Mine"]), ("_class_name", ["pipeline", "Mine"]), ("_class_name", "Mine")],
+)
+def test_code_in_a_models_folder_is_not_run(stable, tmp_path, key, value):
+    folder = shutil.copytree(stable["sd"], tmp_path / "own")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, key: value}))
+    for place in (folder / "unet" / "my_unet.py", folder / "pipeline.py", folder / "Mine.py"):
+        place.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
+    with pytest.raises(WeightError, match=r"no class of diffusers or|own' cannot be loaded"):
+        TextToImage(weights=str(folder), resolution=SIZE).load(CPU)
+    assert not (tmp_path / "ran").exists()
 
 
 def drop(state):
