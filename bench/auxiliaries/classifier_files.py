@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from bench.assets.missing import Published
 from bench.errors import SuiteError, WeightError
@@ -66,6 +66,7 @@ class ClassifierFiles:
     interpolation: Literal["bilinear", "bicubic"] | None = None
     classes: str | None = None
     head: str = "class"
+    companions: ClassVar[tuple[str, ...]] = ("classes",)
 
     def __post_init__(self) -> None:
         if self.preset == "timm" and self.library != "timm":

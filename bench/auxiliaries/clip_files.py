@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.assets.missing import Published
 from bench.errors import SuiteError, WeightError, nearest
@@ -51,6 +51,7 @@ class ClipFiles:
     trust: bool = False
     config: str | None = None
     tokenizer: str | None = None
+    companions: ClassVar[tuple[str, ...]] = ("config", "tokenizer")
 
     def __post_init__(self) -> None:
         if self.config is not None:

@@ -119,6 +119,7 @@ class HpsV2(_Text):
     sha256: str | None = None
     trust: bool = False
     config: str | None = None
+    companions: ClassVar[tuple[str, ...]] = ("config",)
 
     @property
     def assets(self) -> dict[str, Published | None]:
@@ -185,6 +186,7 @@ class ImageReward(_Text):
     config: str
     sha256: str | None = None
     makes_pairs: ClassVar[bool] = False
+    companions: ClassVar[tuple[str, ...]] = ("config",)
 
     @property
     def assets(self) -> dict[str, Published | None]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
 from bench.identity import weight_hashes
 from bench.plan import Cell
 from bench.suite import Suite
+from bench.suite.nested import Nested
 
 Lineage = tuple[str, str]  # architecture, training data
 
@@ -30,7 +32,10 @@ def lineages(config: Any) -> set[Lineage]:
 
 
 def _parts(config: Any) -> Iterator[Any]:
-    """The dataclasses in a configuration, itself included, also those in lists and mappings."""
+    """The dataclasses in a configuration, itself included, also those in lists, mappings and in components
+    inside it."""
+    if isinstance(config, Nested):
+        config = config.config
     if isinstance(config, dict):
         config = list(config.values())
     if isinstance(config, list | tuple):
@@ -75,12 +80,19 @@ def kinship(guide: Any, judge: Any) -> str | None:
 
 
 def _hashes(config: Any) -> dict[str, str]:
-    """sha256 → name of every weight file, but those that are not at hand."""
+    """sha256 → name of every weight file, but those that are not at hand.
+
+    ``companions`` are fields whose files lie beside the weights (a tokenizer, class names), which networks of
+    different weights may share.
+    """
     found: dict[str, str] = {}
+    beside: set[str] = set()
     for part in _parts(config):
+        paths = (getattr(part, field) for field in getattr(part, "companions", ()))
+        beside |= {Path(path).name for path in paths if path}
         with contextlib.suppress(BenchError):
             found |= {sha256: name for name, sha256 in weight_hashes(part).items()}
-    return found
+    return {sha256: name for sha256, name in found.items() if Path(name).name not in beside}
 
 
 def in_loop_judges(suite: Suite, cell: Cell) -> dict[str, str]:

@@ -10,8 +10,12 @@ import pytest
 import yaml
 from support import SMALL_SUITE
 
+from bench.auxiliaries.clip_files import ClipFiles
 from bench.conditioners.classifier import Classifier
 from bench.conditioners.clip import Clip
+from bench.conditioners.sum import Sum as Summed
+from bench.conditioners.sum import Term
+from bench.conditioners.wrapped import ImageCondition
 from bench.guards.contamination import kinship, lineages
 from bench.judges.classifier import ClassifierJudge
 from bench.judges.clip import ClipJudge
@@ -20,6 +24,7 @@ from bench.report.trust import is_ranked
 from bench.runner import run
 from bench.store import RunStore
 from bench.suite import load_suite
+from bench.suite.nested import NestedConditioner
 from bench.verify import verify
 
 
@@ -159,3 +164,16 @@ def test_gaps_leave_out_failed_samples():
     assert (found.scores[0].n, found.scores[0].better) == (5, "none")
     assert np.isnan(found.per_sample["goodhart/m"][5])
     assert gaps({"m": guide}, {"n": judge}, {}, design, ok, guide="g", judge="j").scores == ()
+
+
+def test_a_guide_inside_another_is_found_and_a_shared_tokenizer_is_no_kinship(tmp_path):
+    inside = NestedConditioner.of({"kind": "clip", "model": "shapes-clip-judge", "views": 0})
+    for guide in (ImageCondition(conditioner=inside), Summed(terms=(Term(conditioner=inside),))):
+        assert "the guide's weights" in kinship(guide, ClipJudge())
+        assert lineages(guide) == lineages(ClipJudge())
+    files = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "open_clip_config.json")]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    a, b = (ClipFiles(weights=str(file), config=str(files[2])) for file in files[:2])
+    assert kinship(a, b) is None
+    assert "the guide's weights" in kinship(a, a)
