@@ -12,6 +12,7 @@ SOURCES = {
     "shapes": "bench.worlds.shapes_source:Shapes",
     "digits": "bench.worlds.digits:Digits",
     "cifar10": "bench.worlds.cifar:Cifar10",
+    "imagenet": "bench.worlds.imagenet:ImageNet",
     "coco": "bench.worlds.coco:Coco",
     "images": "bench.worlds.folder:Images",
 }
