@@ -60,7 +60,9 @@ def load_pretrained(
     except Exception as error:  # whatever torch, safetensors and transformers meet in damaged files
         raise WeightError(f"'{folder}' cannot be loaded: {_first_line(error)}.") from error
     problems = [f"missing key '{key}'" for key in info["missing_keys"]]
-    problems += [f"unexpected key '{key}'" for key in info["unexpected_keys"]]
+    # Stored by older versions of transformers; constant, and no parameter of newer ones.
+    unexpected = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
+    problems += [f"unexpected key '{key}'" for key in unexpected]
     problems += [
         f"'{key}' has shape {tuple(found)}, expected {tuple(wanted)}"
         for key, found, wanted in info["mismatched_keys"]

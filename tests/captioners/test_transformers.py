@@ -128,6 +128,9 @@ def test_folders_that_do_not_fit_are_refused_by_name(blip, tmp_path):
     save_file({k: v for k, v in state.items() if k != name}, spoilt / "model.safetensors", {"format": "pt"})
     with pytest.raises(WeightError, match=f"missing key '{name}'"):
         TransformersCaptioner(folder=str(spoilt)).load(CPU)
+    old = {"text_decoder.bert.embeddings.position_ids": torch.arange(64)[None]}
+    save_file({**state, **old}, spoilt / "model.safetensors", {"format": "pt"})
+    TransformersCaptioner(folder=str(spoilt)).load(CPU)
     save_file({**state, "extra": torch.zeros(2)}, spoilt / "model.safetensors", {"format": "pt"})
     with pytest.raises(WeightError, match="unexpected key 'extra'"):
         TransformersCaptioner(folder=str(spoilt)).load(CPU)
