@@ -90,6 +90,7 @@ METRICS = {
     "memorisation": "bench.metrics.memorisation:Memorisation",
     "aug-clip": "bench.metrics.clip_score:AugClip",
     "r-precision": "bench.metrics.r_precision:RPrecision",
+    "image-similarity": "bench.metrics.image_similarity:ImageSimilarity",
     "class-accuracy": "bench.metrics.accuracy:ClassAccuracy",
     "classification-score": "bench.metrics.classification_score:ClassificationScore",
     "attribute-accuracy": "bench.metrics.accuracy:AttributeAccuracy",

@@ -17,7 +17,7 @@ from bench.errors import ArtifactError
 from bench.types import Readout, Score
 
 _META = "meta"
-_ARRAYS = ("features", "image_embedding", "text_embedding", "view_embedding", "pixels")
+_ARRAYS = ("features", "image_embedding", "text_embedding", "view_embedding", "reference_embedding", "pixels")
 
 
 def pack(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any] | None = None) -> bytes:

@@ -81,6 +81,7 @@ class Readout:
 
     ``features`` (N, F) feed distribution metrics; ``logits`` maps a classifier head to (N, K), with
     ``classes`` naming the K values; ``image_embedding`` and ``text_embedding`` (N, E) have unit norm.
+    ``reference_embedding`` (N, E), of unit norm, is that of the picture that an image condition shows.
     ``view_embedding`` (N, E) is the mean of the unit embeddings of an image's augmented views, so that its
     product with a text's is the mean cosine. ``pixels`` are uint8 (N, 3, H, W), and ``labels`` maps an
     attribute to codes of what the images are to show or are known to show, int64 (N,).
@@ -96,6 +97,7 @@ class Readout:
     image_embedding: np.ndarray | None = None
     text_embedding: np.ndarray | None = None
     view_embedding: np.ndarray | None = None
+    reference_embedding: np.ndarray | None = None
     pixels: np.ndarray | None = None
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -36,7 +36,9 @@ class AugClipJudge(ClipJudge):
     seed: Annotated[int, Field(ge=0)] = 0
     augmentations: tuple[Augmentation, ...] = POLICY
 
-    gives: ClassVar[tuple[str, ...]] = ("features", "image_embedding", "text_embedding", "view_embedding")
+    gives: ClassVar[tuple[str, ...]] = (
+        "features", "image_embedding", "text_embedding", "view_embedding", "reference_embedding",
+    )  # fmt: skip
 
     def load(self, device: torch.device) -> Judge:
         return ViewsReader(self.reader(device), self)
@@ -55,7 +57,9 @@ class AugOpenClipJudge(OpenClipJudge):
     seed: Annotated[int, Field(ge=0)] = 0
     augmentations: tuple[Augmentation, ...] = POLICY
 
-    gives: ClassVar[tuple[str, ...]] = ("features", "image_embedding", "text_embedding", "view_embedding")
+    gives: ClassVar[tuple[str, ...]] = (
+        "features", "image_embedding", "text_embedding", "view_embedding", "reference_embedding",
+    )  # fmt: skip
 
     def load(self, device: torch.device) -> Judge:
         return ViewsReader(self.reader(device), self)

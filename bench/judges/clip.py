@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,7 +31,9 @@ class ClipJudge:
     sha256: str | None = None
     batch_size: int = 128
 
-    gives: ClassVar[tuple[str, ...]] = ("features", "image_embedding", "text_embedding")
+    gives: ClassVar[tuple[str, ...]] = (
+        "features", "image_embedding", "text_embedding", "reference_embedding",
+    )  # fmt: skip
 
     def load(self, device: torch.device) -> Judge:
         return self.reader(device)
@@ -72,7 +74,23 @@ class ClipReader:
             image_embedding=out["embedding"],
             text_embedding=texts,
             about=self.about,
+            reference_embedding=self._references(conditions or (), read),
         )
+
+    def _references(
+        self, conditions: Sequence[Condition], read: Callable[[Tensor], dict[str, Tensor]]
+    ) -> np.ndarray | None:
+        """Unit-norm embeddings (N, E) of the pictures that image conditions show, each embedded once."""
+        shown = {condition.id: condition.picture for condition in conditions if condition.picture is not None}
+        if not conditions or any(condition.id not in shown for condition in conditions):
+            return None
+        parts = []
+        names = list(shown)
+        for start in range(0, len(names), self.batch_size):
+            batch = np.stack([shown[name]() for name in names[start : start + self.batch_size]])
+            parts.append(in_tiles(batch, self.batch_size, self.device, read)["embedding"])
+        row = {name: i for i, name in enumerate(names)}
+        return np.concatenate(parts)[[row[condition.id] for condition in conditions]]
 
     def prepare(self, images_NCHW: Tensor) -> Tensor:
         """uint8 images → what ``encode_image`` takes, float32 (N, 3, image_size, image_size)."""

@@ -29,7 +29,9 @@ class OpenClipJudge(ClipFiles):
     prompt_prefix: str = ""
 
     later_fields: ClassVar[tuple[str, ...]] = ("prompt_prefix",)
-    gives: ClassVar[tuple[str, ...]] = ("features", "image_embedding", "text_embedding")
+    gives: ClassVar[tuple[str, ...]] = (
+        "features", "image_embedding", "text_embedding", "reference_embedding",
+    )  # fmt: skip
 
     def load(self, device: torch.device) -> Judge:
         return self.reader(device)

@@ -98,6 +98,7 @@ def taken(evidence: Evidence, rows: np.ndarray) -> Evidence:
             image_embedding=some(readout.image_embedding),
             text_embedding=some(readout.text_embedding),
             view_embedding=some(readout.view_embedding),
+            reference_embedding=some(readout.reference_embedding),
             pixels=some(readout.pixels),
             labels={name: values[rows] for name, values in readout.labels.items()},
         )

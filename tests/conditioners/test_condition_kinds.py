@@ -60,6 +60,7 @@ SUITE = {
     "metrics": {
         "attributes": {"kind": "attribute-accuracy", "judge": "attributes"},
         "fid": {"kind": "fid", "judge": "attributes", "allow_small_n": True},
+        "similarity": {"kind": "image-similarity", "judge": "clip"},
     },
     "protocol": {"num_reference": 60},
     "samples": {"num": 12, "tile": 6, "batch_size": 12},
@@ -172,12 +173,16 @@ def test_tr0n_follows_references_and_what_lies_between_them(tmp_path):
         {s.metric: s.value for s in results.read_record(cell.id).scores} for cell in cells
     ]
     assert image["shape-and-color-accuracy"] >= 0.5  # one in 48 by chance
-    assert "attribute-accuracy" not in between
+    assert not {"attribute-accuracy", "image-similarity"} & between.keys()
     assert "fid" in between
     assert "fid" in sentences
     data = Assembly(suite, CPU).images("shapes")
     judge = ClipJudge().load(CPU)
-    references = judge.readout(data.images(range(8))).image_embedding
+    shown = judge.readout(data.images(range(12))).image_embedding
+    seen = judge.readout(results.read_images(cells[0].id)).image_embedding
+    assert image["image-similarity"] == pytest.approx(float((shown * seen).sum(1).mean()), abs=1e-5)
+    assert image["image-similarity"] > float((np.roll(shown, 1, 0) * seen).sum(1).mean()) + 0.1
+    references = shown[:8]
     drawn = judge.readout(results.read_images(cells[1].id)).image_embedding
     table = results.read_samples(cells[1].id)
     near = {share: [] for share in (0.1, 0.5, 0.9)}

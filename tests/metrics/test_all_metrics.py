@@ -33,6 +33,7 @@ METRICS_OF_ALL = {
     "clip-heim": {"kind": "clip-score", "judge": "clip", "convention": "heim"},
     "aug": {"kind": "aug-clip", "judge": "clip"},
     "r": {"kind": "r-precision", "judge": "clip", "candidates": 5, "lists": 2},
+    "similarity": {"kind": "image-similarity", "judge": "clip"},
     "accuracy": {"kind": "class-accuracy", "judge": "classes"},
     "attributes": {"kind": "attribute-accuracy", "judge": "classes"},
     "cas": {"kind": "classification-score", "judge": "pixels", "steps": 3, "width": 4},
@@ -45,6 +46,7 @@ SUITE: dict[str, Any] = {
     "generators": {"gan": {"kind": "gan", "model": "shapes-gan"}},
     "conditioners": {
         "text": {"kind": "clip", "model": "shapes-clip-guide", "views": 0},
+        "image": {"kind": "image", "conditioner": {"kind": "clip", "views": 0}},
         "class": {"kind": "classifier", "model": "shapes-classifier-guide", "heads": ["shape", "color"]},
     },
     "samplers": {"langevin": {"kind": "langevin", "steps": 1}},
@@ -60,7 +62,7 @@ SUITE: dict[str, Any] = {
         "matrix": {
             "data": "shapes",
             "generator": "gan",
-            "conditioner": ["text", "class"],
+            "conditioner": ["text", "class", "image"],
             "sampler": "langevin",
         }
     },
@@ -114,10 +116,11 @@ def test_every_metric_in_one_run_from_one_pass_of_each_network(tmp_path, counts)
 
     path.write_text(yaml.safe_dump(SUITE))
     assert run(load_suite(path), out, "cpu", store_url=url).num_failed == 0
-    assert counts.pop("decoded").total() == 2 * NUM
+    assert counts.pop("decoded").total() == 3 * NUM
     assert counts.pop("classes").total() == 0, "what it saw is stored"
     for name, seen in counts.items():
-        assert seen.total() == 2 * NUM + REFERENCE, name
+        cells = 2 if name == "pixels" else 3  # what classifies the classes has nothing to say of references
+        assert seen.total() == cells * NUM + REFERENCE, name
 
     found: set[str] = set()
     for record in RunStore(out).records():
@@ -132,6 +135,7 @@ def test_every_metric_in_one_run_from_one_pass_of_each_network(tmp_path, counts)
         "fid", "fid-infinity", "kid", "kid-1000", "kid@kid-full", "cmmd", "precision", "recall", "density",
         "coverage", "inception-score", "authenticity", "nearest-real-distance", "diversity", "clip-cosine",
         "clip-score/heim", "clip-score/heim-best", "aug-clip", "r-precision", "class-accuracy",
-        "target-probability", "attribute-accuracy", "classification-score", "seconds-per-image",
+        "image-similarity", "target-probability", "attribute-accuracy", "classification-score",
+        "seconds-per-image",
     }  # fmt: skip
     assert run(load_suite(path), out, "cpu", store_url=url).made == {}
