@@ -168,6 +168,14 @@ def run(
         int | None, typer.Option(min=1, help="Ray workers; as many as the cluster holds by default.")
     ] = None,
     report: Annotated[bool, typer.Option(help="Write the report into <run folder>/report.")] = True,
+    doctor: Annotated[
+        bool | None,
+        typer.Option(
+            "--doctor/--no-doctor",
+            help="Examine judges and metrics first. [default: before a run that takes long]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Sample, score and record every cell of a suite, then write the report.
 
@@ -184,6 +192,11 @@ def run(
 
     folder = out if out is not None else Path("results") / checked.name
 
+    if doctor is not False:
+        from bench.guards.doctor import examine_before_run
+        from bench.runner import choose_device
+
+        examine_before_run(checked, choose_device(device), store, always=doctor is True)
     worker = make_engine(engine, address, workers)
     with progress_bars() as progress:
         summary = run_suite(checked, folder, device, progress, store_url=store, engine=worker)

@@ -1,20 +1,26 @@
-"""``tr0n-bench power``: what comparisons can tell."""
+"""``tr0n-bench power`` and ``doctor``: what comparisons can tell, and whether metrics measure at all."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
-from bench.cli_options import SetOption
+from bench.cli_options import DeviceOption, SetOption
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.guards.canaries import Finding
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
-    app.command()(power)
+    for command in (power, replicates, doctor):
+        app.command()(command)
 
 
 _Assignments = list[str] | None
@@ -143,3 +149,85 @@ def _numbers(option: str, values: _Assignments) -> dict[str, float]:
         if not name or not found[name] > 0 or not math.isfinite(found[name]):
             raise BenchError(f"{option} {item}: write METRIC=NUMBER with a number above 0.")
     return found
+
+
+def replicates(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN RUN...", help="Runs of one suite with other seeds.", show_default=False),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how far scores spread between runs of one suite with other seeds (--set seed=1, 2, …).
+
+    "ratio" is the spread between runs over the standard error within one: well above 1, seeds matter more
+    than samples, and one run's intervals are too narrow.
+    """
+    from bench.statistics.replicates import between_runs
+    from bench.store import RunStore
+
+    found = between_runs([RunStore(path) for path in run_dirs])
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        from bench.store import finite
+
+        typer.echo(json.dumps(finite([asdict(item) for item in found]), indent=2))
+        return
+    from bench.cli_output import print_table
+
+    columns = ["data", "variant", "metric", "judge", "mean", "low", "high", "sd", "ratio"]
+    rows = []
+    for item in found:
+        mean, low, high = np.mean(item.values), item.interval.low, item.interval.high
+        numbers = [f"{value:.4g}" for value in (mean, low, high, item.sd)]
+        ratio = f"{item.sd / item.within:.2f}" if item.within > 0 else ""
+        rows.append([item.data, item.variant, item.metric, item.judge or "", *numbers, ratio])
+    print_table(f"spread between {len(run_dirs)} runs", columns, rows, right=columns[4:])
+
+
+def doctor(
+    suite: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SUITE]", help="Suite file; the shipped judges where left out."),
+    ] = None,
+    overrides: SetOption = None,
+    samples: Annotated[
+        int, typer.Option(min=20, help="Real images to score, and as many to compare with.")
+    ] = 400,
+    device: DeviceOption = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try a suite's judges and metrics on real images made worse, and on pictures with known answers.
+
+    Exit code 1 where a metric does not move as it must, or a judge sees what it did not use to see.
+    """
+    from bench.assembly import Assembly
+    from bench.guards.doctor import built_in_suite, examine
+    from bench.runner import choose_device
+    from bench.suite import load_suite
+
+    checked = built_in_suite() if suite is None else load_suite(suite, overrides or ())
+    findings = list(examine(Assembly(checked, choose_device(device)), samples))
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps([asdict(item) for item in findings], indent=2))
+    else:
+        print_findings(f"{checked.name}: judges and metrics examined", findings)
+    if any(item.status == "failed" for item in findings):
+        raise typer.Exit(1)
+
+
+def print_findings(title: str, findings: Sequence[Finding]) -> None:
+    """Findings as a table, failed ones first."""
+    from bench.cli_output import print_table
+
+    order = ("failed", "passed", "skipped")
+    rows = [
+        [item.status, item.check, item.subject, item.text]
+        for item in sorted(findings, key=lambda item: order.index(item.status))
+    ]
+    print_table(title, ["verdict", "check", "of", "found"], rows)

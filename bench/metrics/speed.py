@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from bench.errors import MetricError
-from bench.types import KINDS, Better, ConditionKind, Evidence, MetricResult, Score
+from bench.statistics.means import Interval, linear, student_interval
+from bench.types import KINDS, Better, ConditionKind, Evidence, MetricResult, Score, Timing
 
 SAMPLING = ("context", "translate", "refine", "decode")
 
@@ -52,9 +55,24 @@ class Speed:
             rows.append(
                 (f"evaluations/{name}", name.replace("_", " ").capitalize(), count / n, "per image", "lower")
             )
-        return MetricResult(
-            scores=tuple(
-                Score(metric=metric, title=title, value=float(value), unit=unit, better=better, n=n)
-                for metric, title, value, unit, better in rows
-            )
-        )
+        scores = [
+            Score(metric=metric, title=title, value=float(value), unit=unit, better=better, n=n)
+            for metric, title, value, unit, better in rows
+        ]
+        found = seconds_interval(timing)
+        if found is not None and found.low > 0:
+            per_second = (1 / found.high, 1 / found.low)
+            method = found.method
+            scores[0] = replace(scores[0], interval=(found.low, found.high), interval_method=method)
+            scores[1] = replace(scores[1], interval=per_second, interval_method=method)
+        return MetricResult(scores=tuple(scores))
+
+
+def seconds_interval(timing: Timing) -> Interval | None:
+    """The interval of seconds per image, batches taken as draws; None for fewer than three. It speaks of this
+    process on this machine: others differ by more."""
+    batches = len(timing.batch_s)
+    if batches < 3:
+        return None
+    found = linear(np.array(timing.batch_s), np.array(timing.batch_n, float), np.zeros(batches, int))
+    return student_interval(found.mean, found.se, found.df, f"Student's t over {batches} batches")

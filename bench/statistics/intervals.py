@@ -37,7 +37,7 @@ def with_intervals(
         values = result.per_sample.get(score.metric)
         if score.interval is not None or score.interval_method:
             continue
-        if values is not None and np.ndim(values) == 1 and len(values) == len(design.unit_N):
+        if values is not None and _is_mean(score, values, design):
             found = mean_interval(values, design)
             if found is not None:
                 scores[i] = replace(score, interval=(found.low, found.high), interval_method=found.method)
@@ -54,6 +54,13 @@ def with_intervals(
         if scores[i].metric in left_out:
             scores[i] = with_left_out(scores[i], left_out[scores[i].metric], design, keep=not curve)
     return tuple(scores)
+
+
+def _is_mean(score: Score, values: np.ndarray, design: Design) -> bool:
+    """Whether a score is the mean of these per-sample values, of every sample."""
+    if np.ndim(values) != 1 or len(values) != len(design.unit_N) or not np.isfinite(values).all():
+        return False
+    return bool(np.isclose(np.mean(values, dtype=np.float64), score.value, rtol=1e-5, atol=1e-7))
 
 
 def _num_features(evidence: Evidence) -> int:

@@ -20,13 +20,14 @@ from bench.statistics.means import Interval, student_interval
 @dataclass(frozen=True, eq=False)
 class LeftOut:
     """A statistic and what it is with each of K groups of samples left out; ``sizes_K`` counts the samples
-    of each group. ``bias`` is its expected excess over what infinitely many samples would give, where known;
-    ``note`` says what is not."""
+    of each group. ``bias`` is its expected excess over what infinitely many samples would give, where known,
+    within ``bias_error`` (a bound: uniformly distributed); ``note`` says what is not."""
 
     value: float
     values_K: np.ndarray
     sizes_K: np.ndarray
     bias: float | None = None
+    bias_error: float = 0.0
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -41,14 +42,15 @@ class LeftOut:
         return standard_error(self.value, self.values_K, self.sizes_K)
 
     def interval(self, label: str) -> Interval:
-        """value - bias ± t · se with K - 1 degrees of freedom."""
+        """value - bias ± t · se with K - 1 degrees of freedom; the bias' own error counts in se."""
         groups = int((self.sizes_K > 0).sum())
         method = f"jackknife, {groups} groups of {label}"
         if self.bias is not None:
             method += ", small-n bias removed"
         if self.note:
             method += f"; {self.note}"
-        return student_interval(self.corrected, self.se, groups - 1, method)
+        se = float(np.hypot(self.se, self.bias_error / np.sqrt(3)))
+        return student_interval(self.corrected, se, groups - 1, method)
 
 
 def standard_error(value: float, values_K: np.ndarray, sizes_K: np.ndarray) -> float:

@@ -91,11 +91,13 @@ def compare_paired(a: Side, b: Side, metrics: Iterable[str] | None = None) -> li
         other = others.get((score.metric, score.judge))
         if other is None or score.step is not None or (wanted is not None and score.metric not in wanted):
             continue
-        columns = [values_of(score, side.samples) for side in (a, b)]
-        if columns[0] is not None and columns[1] is not None:
-            result = _by_sample(columns[1][ok] - columns[0][ok], design)
-        else:
+        if JACKKNIFE in score.details and JACKKNIFE in other.details:
             result = _by_group(score, other)
+        else:
+            columns = [values_of(score, side.samples) for side in (a, b)]
+            if columns[0] is None or columns[1] is None:
+                continue
+            result = _by_sample(columns[1][ok] - columns[0][ok], design)
         if result is not None:
             found.append(_comparison(score, a.name, b.name, *result, n=int(ok.sum())))
     return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -23,37 +24,42 @@ from simulations import (
 )
 
 
-def main(repetitions: int) -> Iterator[tuple[str, str, float]]:
+def simulations(repetitions: int) -> Iterator[tuple[str, str, Callable[[], float]]]:
+    """What is measured, of what, and the measurement."""
     few = max(repetitions // 5, 1)
     for kind, dim, n in (
         ("gaussian", 64, 160), ("gaussian", 64, 512), ("rectified", 64, 160), ("rectified", 64, 512),
         ("heavy", 64, 160), ("heavy", 64, 512), ("gaussian", 192, 512), ("rectified", 192, 512),
         ("heavy", 192, 2048),
     ):  # fmt: skip
-        yield "coverage", f"FID, {kind}, d = {dim}, n = {n}", share(frechet_trial(kind, dim, n), few)
+        yield "coverage", f"FID, {kind}, d = {dim}, n = {n}", partial(share, frechet_trial(kind, dim, n), few)
     for n in (160, 512):
         trial = frechet_trial("heavy", 64, n, bootstrap=60)
-        yield "coverage", f"FID by plain bootstrap, heavy, d = 64, n = {n}", share(trial, few)
+        yield "coverage", f"FID by plain bootstrap, heavy, d = 64, n = {n}", partial(share, trial, few)
     for n, each, value, spread in (
         (512, 1, 0.9, 0), (512, 1, 0.5, 0), (512, 8, 0.8, 0.3), (2000, 4, 0.95, 0.2), (100, 1, 0.97, 0),
     ):  # fmt: skip
         label = f"accuracy {value}, n = {n}, {each} per prompt" + (", prompts unlike" if spread else "")
-        yield "coverage", label, share(accuracy_trial(n, each, value, spread), repetitions)
+        yield "coverage", label, partial(share, accuracy_trial(n, each, value, spread), repetitions)
     yield (
         "coverage",
         "accuracy 0.9, n = 512, 10 classes",
-        share(accuracy_trial(510, 51, 0.9, 0, "class"), repetitions),
+        partial(share, accuracy_trial(510, 51, 0.9, 0, "class"), repetitions),
     )
     for n, each in ((100, 1), (512, 1), (512, 8), (5000, 1)):
-        yield "coverage", f"CLIP score, n = {n}, {each} per prompt", share(cosine_trial(n, each), repetitions)
+        yield (
+            "coverage",
+            f"CLIP score, n = {n}, {each} per prompt",
+            partial(share, cosine_trial(n, each), repetitions),
+        )
     for n, each in ((100, 1), (512, 1), (512, 8)):
         label = f"paired CLIP difference, n = {n}, {each} per prompt"
-        yield "coverage", label, share(paired_trial(n, each, 0.02, rejects=False), repetitions)
-        yield "false positives", label, share(paired_trial(n, each, 0.0, rejects=True), repetitions)
+        yield "coverage", label, partial(share, paired_trial(n, each, 0.02, rejects=False), repetitions)
+        yield "false positives", label, partial(share, paired_trial(n, each, 0.0, rejects=True), repetitions)
         yield (
             "false positives",
             f"paired accuracy, n = {n}, {each} per prompt",
-            share(hits_trial(n, each), repetitions),
+            partial(share, hits_trial(n, each), repetitions),
         )
     for kind, dim, n, shared in (
         ("gaussian", 64, 512, 0.0), ("heavy", 64, 512, 0.0), ("gaussian", 64, 160, 0.0),
@@ -61,12 +67,14 @@ def main(repetitions: int) -> Iterator[tuple[str, str, float]]:
     ):  # fmt: skip
         trial = frechet_pair_trial(kind, dim, n, shared=shared)
         label = f"paired FID, {kind}, d = {dim}, n = {n}, {shared:.0%} shared"
-        yield "false positives", label, share(trial, few)
+        yield "false positives", label, partial(share, trial, few)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=2000)
+    parser.add_argument("--only", default="", help="Part of the labels of simulations to run.")
     arguments = parser.parse_args()
-    for what, label, value in main(arguments.repetitions):
-        print(f"{what:16} {label:64} {100 * value:6.1f} %", flush=True)
+    for what, label, measure in simulations(arguments.repetitions):
+        if arguments.only in label:
+            print(f"{what:16} {label:64} {100 * measure():6.1f} %", flush=True)
