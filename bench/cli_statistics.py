@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from bench.cli_options import DeviceOption, SetOption
@@ -180,7 +179,8 @@ def replicates(
     columns = ["data", "variant", "metric", "judge", "mean", "low", "high", "sd", "ratio"]
     rows = []
     for item in found:
-        mean, low, high = np.mean(item.values), item.interval.low, item.interval.high
+        mean = sum(item.values) / len(item.values)
+        low, high = item.interval.low, item.interval.high
         numbers = [f"{value:.4g}" for value in (mean, low, high, item.sd)]
         ratio = f"{item.sd / item.within:.2f}" if item.within > 0 else ""
         rows.append([item.data, item.variant, item.metric, item.judge or "", *numbers, ratio])

@@ -72,6 +72,13 @@ class Design:
         """How many samples each group has (0: all of its samples were taken away)."""
         return np.bincount(self.group_N, minlength=self.num_groups).astype(float)
 
+    def coarser(self, num_groups: int) -> Design:
+        """The same design with groups put together to fewer."""
+        if num_groups >= self.num_groups:
+            return self
+        digest = f"{self.digest}-{num_groups}"
+        return replace(self, group_N=self.group_N % num_groups, num_groups=num_groups, digest=digest)
+
     def take(self, rows: np.ndarray) -> Design:
         """The design of some of the samples, groups as they were; units of which none is left are gone."""
         units, unit_N = np.unique(self.unit_N[rows], return_inverse=True)

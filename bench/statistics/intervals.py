@@ -21,6 +21,7 @@ from bench.statistics.means import mean_interval
 from bench.statistics.paired import JACKKNIFE
 from bench.types import Evidence, MetricResult, Readout, Score
 
+HEAVY, FEW_GROUPS = 2e9, 10  # multiplications above which a metric is computed again 10 times, not 40
 CURVE_FEATURES = 512  # points of a curve have an interval by left-out groups up to this many features
 
 
@@ -29,7 +30,8 @@ def with_intervals(
 ) -> tuple[Score, ...]:
     """The scores of a metric's result with their intervals; ``design`` is that of the evidence's samples.
 
-    Points of a curve keep no values of left-out groups, and have no such interval in large feature spaces.
+    Points of a curve keep no values of left-out groups; of these intervals they have only those of a metric's
+    own ``left_out``, and none in large feature spaces.
     """
     scores = list(result.scores)
     rest = []
@@ -49,11 +51,30 @@ def with_intervals(
         for i in rest:
             scores[i] = replace(scores[i], interval_method=f"none: a curve above {CURVE_FEATURES} features")
         return tuple(scores)
-    left_out = _left_out(config, evidence, design, [scores[i] for i in rest])
+    own = getattr(config, "left_out", None)
+    if own is None and _work(evidence) > HEAVY:
+        design = design.coarser(FEW_GROUPS)
+    left_out: Mapping[str, LeftOut] = {}
+    if own is not None:
+        left_out = own(evidence, design)
+    elif not curve and getattr(config, "resampled", True):
+        left_out = _computed_again(config, evidence, design, [scores[i] for i in rest])
     for i in rest:
         if scores[i].metric in left_out:
             scores[i] = with_left_out(scores[i], left_out[scores[i].metric], design, keep=not curve)
     return tuple(scores)
+
+
+def _work(evidence: Evidence) -> float:
+    """Multiplications that comparing all samples with each other and the reference takes."""
+    total = 0.0
+    for judge, readout in evidence.readouts.items():
+        if readout.features is not None:
+            n, dim = readout.features.shape
+            seen = evidence.reference.get(judge)
+            m = len(seen.features) if seen is not None and seen.features is not None else 0
+            total += float(n) * (n + m) * dim
+    return total
 
 
 def _is_mean(score: Score, values: np.ndarray, design: Design) -> bool:
@@ -68,12 +89,10 @@ def _num_features(evidence: Evidence) -> int:
     return max((item.shape[1] for item in features if item is not None), default=0)
 
 
-def _left_out(config: Any, evidence: Evidence, design: Design, scores: list[Score]) -> Mapping[str, LeftOut]:
-    own = getattr(config, "left_out", None)
-    if own is not None:
-        return own(evidence, design)
-    if not getattr(config, "resampled", True):
-        return {}
+def _computed_again(
+    config: Any, evidence: Evidence, design: Design, scores: list[Score]
+) -> Mapping[str, LeftOut]:
+    """The metric computed on what stays of each group left out."""
     if is_dataclass(config) and "allow_small_n" in {item.name for item in fields(config)}:
         config = replace(config, allow_small_n=True)  # type: ignore[type-var]
 

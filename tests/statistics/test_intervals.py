@@ -71,7 +71,20 @@ def test_a_metrics_own_interval_stays_and_a_costly_one_is_not_computed_again():
 
 def test_a_curve_keeps_no_groups():
     assert "jackknife" in intervals(Spread(), evidence()).details
-    assert "jackknife" not in intervals(Spread(), evidence(), curve=True).details
+    point = intervals(Spread(), evidence(), curve=True)
+    assert (point.interval, point.details) == (None, {})
+
+
+def test_a_heavy_metric_is_computed_again_less_often(monkeypatch):
+    from bench.statistics import intervals as module
+
+    fine = intervals(Spread(), evidence())
+    monkeypatch.setattr(module, "HEAVY", 1.0)
+    coarse = intervals(Spread(), evidence())
+    assert "10 groups" in coarse.interval_method
+    assert coarse.details["jackknife"]["digest"] != fine.details["jackknife"]["digest"]
+    widths = [score.interval[1] - score.interval[0] for score in (fine, coarse)]
+    assert widths[1] == pytest.approx(widths[0], rel=0.6)
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
