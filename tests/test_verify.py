@@ -84,7 +84,7 @@ def test_a_finished_run_stands_as_a_whole(spoiled: Spoiled):
     assert (whole.cell, whole.stands, whole.faults) == ("run", ["cells"], [])
     assert [prior.cell, tr0n.cell] == spoiled.cells
     assert tr0n.stands == [
-        "cell", "7 of 7 keys", "judges", "spans", "9 artifacts", "timing", "protocol", "16 scores",
+        "cell", "7 of 7 keys", "judges", "spans", "9 artifacts", "timing", "protocol", "18 scores",
         "6 points of curves",
         "keys of scores", "stored scores", "table", "latents", "images",
     ]  # fmt: skip
