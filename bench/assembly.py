@@ -120,4 +120,7 @@ class Assembly:
             distinct = interpolated_conditions(ends, cell.num_conditions, conditioner.values)
         else:
             distinct = self._ends(cell, f"{cell.condition_kind}s", cell.num_conditions)
+        composed = getattr(conditioner, "asked", None)
+        if composed is not None:
+            distinct = composed(distinct)
         return assign(distinct, cell.num_samples, self.suite.seed, limit)

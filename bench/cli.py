@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import cli_check, cli_protocols, cli_statistics, cli_trust
+from bench import cli_check, cli_protocols, cli_statistics, cli_trust, cli_tune
 from bench.assets.cli import assets
 from bench.cli_options import LEDGER, DeviceOption, SetOption, StoreOption, SuiteArgument
 from bench.errors import BenchError
@@ -33,6 +33,7 @@ cli_trust.register(app)
 cli_check.register(app)
 cli_protocols.register(app)
 cli_statistics.register(app)
+cli_tune.register(app)
 
 
 def _show_version(value: bool) -> None:

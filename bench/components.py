@@ -43,6 +43,7 @@ CONDITIONERS = {
     "pickscore": "bench.conditioners.preference:PickScore",
     "hpsv2": "bench.conditioners.preference:HpsV2",
     "image-reward": "bench.conditioners.preference:ImageReward",
+    "composition": "bench.conditioners.composition:Composition",
     "quadratic": "bench.conditioners.quadratic:Quadratic",
 }
 TRANSLATORS = {
@@ -52,6 +53,7 @@ TRANSLATORS = {
     "class-embedding": "bench.translator.embedding:ClassEmbedding",
     "noise-hypernetwork": "bench.translator.hypernetwork:NoiseHypernetwork",
     "nada": "bench.translator.nada:Nada",
+    "noisy-classifier": "bench.translator.noisy_classifier:NoisyClassifier",
 }
 SAMPLERS = {
     "prior": "bench.samplers.prior:Prior",
@@ -64,6 +66,8 @@ SAMPLERS = {
     "fusedream": "bench.samplers.fusedream:FuseDream",
     "feed-forward": "bench.samplers.feed_forward:FeedForward",
     "ppgn": "bench.samplers.ppgn:Ppgn",
+    "classifier-guidance": "bench.samplers.diffusion:ClassifierGuidance",
+    "steered-diffusion": "bench.samplers.diffusion:SteeredDiffusion",
     "noise-optimisation": "bench.samplers.noise:NoiseOptimisation",
 }
 JUDGES = {
@@ -94,6 +98,7 @@ METRICS = {
     "class-accuracy": "bench.metrics.accuracy:ClassAccuracy",
     "classification-score": "bench.metrics.classification_score:ClassificationScore",
     "attribute-accuracy": "bench.metrics.accuracy:AttributeAccuracy",
+    "composition-accuracy": "bench.metrics.composition:CompositionAccuracy",
     "speed": "bench.metrics.speed:Speed",
 }
 

@@ -44,7 +44,7 @@ _NOT_CONTENT = ("weights", "sha256", "batch_size", "trust")
 _NOT_IN_FOLDERS = re.compile(r"(^|/)(\..*|__pycache__|.*\.(md|png|jpe?g|gif|pyc))(/|$)", re.IGNORECASE)
 _CODE = (".py", ".cpp", ".cu", ".cuh", ".h")
 # What of a TR0N translator's configuration its pairs depend on; other kinds' pairs depend on all of it.
-_PAIR_FIELDS = {"tr0n": ("kind", "route", "captioner", "pair_batch", "seed")}
+_PAIR_FIELDS = {"tr0n": ("kind", "route", "captioner", "pair_batch", "held_out", "seed")}
 _NOT_TRAINING = ("num_pairs",)  # in the translator's key by itself
 
 
@@ -307,8 +307,10 @@ def conditions_digest(conditions: Sequence[Condition], seeds: Sequence[int]) -> 
     """16 hex characters over what each sample is asked to show and its seed, in order."""
     digest = hashlib.blake2b(digest_size=8)
     for condition, seed in zip(conditions, seeds, strict=True):
-        row = [condition.id, condition.kind, condition.text, dict(condition.labels), seed]
+        row: list[Any] = [condition.id, condition.kind, condition.text, dict(condition.labels), seed]
         if condition.origin is not None:
             row.append(condition.origin)
+        if condition.avoid:
+            row.append({"avoid": dict(condition.avoid)})
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()

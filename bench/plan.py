@@ -142,6 +142,8 @@ def _num_conditions(suite: Suite, variant: Variant, kind: ConditionKind, num_sam
         attributes = suite.data[variant.data].config.attributes
         heads = getattr(suite.conditioners[variant.conditioner].config, "heads", None) or tuple(attributes)
         largest = min(largest, math.prod(len(attributes[head]) for head in heads))
+        restricted = getattr(suite.conditioners[variant.conditioner].config, "combinations", ())
+        largest = min(largest, len(restricted) or largest)
     return min(largest, suite.samples.conditions or largest)
 
 

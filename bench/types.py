@@ -19,7 +19,8 @@ class Condition:
     """What one sample is asked to show.
 
     ``labels`` maps attribute names to the values that the condition demands (``{"digit": "3"}``); it is
-    empty where no ground truth is known, as for real captions. ``text`` is untrusted data.
+    empty where no ground truth is known, as for real captions. ``avoid`` maps names to values that must not
+    be shown. ``text`` is untrusted data.
 
     An "image" condition shows a reference: ``picture`` gives it as uint8 (3, H, W), RGB. An "interpolated"
     one lies between two others: ``between`` them, ``share`` of the way from the first to the second.
@@ -30,6 +31,7 @@ class Condition:
     kind: ConditionKind
     text: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    avoid: Mapping[str, str] = field(default_factory=dict)
     origin: str | None = None
     picture: Callable[[], np.ndarray] | None = field(default=None, compare=False, repr=False)
     between: tuple[Condition, Condition] | None = field(default=None, compare=False, repr=False)

@@ -40,7 +40,10 @@ REQUIRED = {
     "resolution": 64,
 }
 # Fields with a default that needs another field beside it.
-BESIDE = {kind: {"pretrained": "openai"} for kind in ("open-clip", "aug-open-clip")}
+BESIDE = {
+    **{kind: {"pretrained": "openai"} for kind in ("open-clip", "aug-open-clip")},
+    "composition": {"terms": [{"text": "{text}"}]},
+}
 
 
 @pytest.mark.parametrize(("table", "kind"), LISTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,27 @@ class AttributeReader:
 
     def __init__(self, classifier: Any):
         self.classifier = classifier
+
+    def shows(self, images_NCHW: Tensor, combinations: Sequence[str]) -> Tensor:
+        """Bool (N,): whether an image shows one of the combinations ("shape=star,color=red").
+
+        Raises SuiteError for an attribute or value that the world does not have.
+        """
+        from bench.worlds import shapes
+
+        values, logits = shapes.attribute_values(1), self.classifier(images_NCHW)
+        found = torch.zeros(len(images_NCHW), dtype=torch.bool, device=images_NCHW.device)
+        for text in combinations:
+            every = torch.ones_like(found)
+            for part in text.split(","):
+                name, _, value = (word.strip() for word in part.partition("="))
+                if value not in values.get(name, ()):
+                    raise SuiteError(
+                        f"held_out: '{text}' is no combination of the shapes world's attributes."
+                    )
+                every &= logits[name].argmax(1) == values[name].index(value)
+            found |= every
+        return found
 
     def captions(self, images_NCHW: Tensor, streams: Streams) -> list[str]:
         from bench.worlds import shapes

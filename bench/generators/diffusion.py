@@ -17,6 +17,7 @@ from bench.extras import optional
 from bench.generators.base import Block, LatentSpace
 from bench.generators.ddim import ddim
 from bench.generators.diffusers_files import WHAT, load_part, quiet, read_index
+from bench.generators.noise_model import Scheduled
 
 PUBLISHED = Published(
     what="an unconditional diffusion model in diffusers' layout",
@@ -93,6 +94,7 @@ class DiffusionGenerator:
         self.latent = LatentSpace(
             blocks=(Block(name="z", dim=dim),), sample=lambda streams: streams.normal("prior:z", (dim,))
         )
+        self.noise_model = Scheduled(denoise, scheduler)  # for samplers that guide it on its way
 
     def decode(self, z_ND: Tensor) -> Tensor:
         config = self.config

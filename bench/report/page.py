@@ -13,6 +13,7 @@ import pandas as pd
 from bench.errors import ResultError
 from bench.keys import slug
 from bench.protocols import require_comparable
+from bench.report.amortised import amortised
 from bench.report.figures import frontier, steps
 from bench.report.grids import sample_grid
 from bench.report.latex import latex_document, latex_table
@@ -113,6 +114,7 @@ def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) ->
                 lines += [f"![{escape(title)}]({link(picture)})", ""]
     for name, draw, title, missing in (
         ("frontier", frontier, "FID against seconds per image", "No cell has both an FID and timings."),
+        ("amortised", amortised, "Quality against total seconds", "No cell has both quality and timings."),
         ("steps", steps, "Quality against refinement steps", "No cell has a quality-versus-steps curve."),
     ):
         if pictures:

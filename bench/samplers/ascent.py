@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from bench.errors import SuiteError
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.langevin import adam
+from bench.samplers.search import Range
 
 
 @dataclass
@@ -41,6 +43,10 @@ class Ascent(Sampler):
     learning_rate: float = 5e-3
     optimise: Literal["all", "main"] = "all"
     restarts: int = 1
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": Range(low=1e-3, high=1.0),
+    }
 
     def __post_init__(self) -> None:
         for name in ("steps", "restarts"):

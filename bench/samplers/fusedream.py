@@ -5,7 +5,9 @@ Shapes: N samples, k bases, D latent coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from bench.errors import SuiteError
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.langevin import adam, combine
+from bench.samplers.search import Range
 
 
 @dataclass
@@ -44,6 +47,11 @@ class FuseDream(Sampler):
     learning_rate: float = 5e-3
     latent_noise: float = 0.01
     optimise_auxiliary: bool = True
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": Range(low=1e-3, high=1.0),
+        "latent_noise": Range(low=1e-3, high=0.3),
+    }
 
     def __post_init__(self) -> None:
         for name in ("candidates", "bases", "steps"):

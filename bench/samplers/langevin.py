@@ -6,13 +6,16 @@ block. Shapes: N samples, M bases, d main and a auxiliary coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.errors import SuiteError
 from bench.samplers.base import Problem, Sampler
+from bench.samplers.search import Range
 from bench.samplers.start import assemble, best_candidate
 
 
@@ -61,6 +64,11 @@ class LangevinRefinement(Sampler):
     auxiliary_lr: float = 5e-3
     prior_weight: float = 0.0
     candidates: int = 1
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "step_size": Range(low=1e-2, high=5.0),
+        "noise_std": Range(low=1e-4, high=0.3),
+    }
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from bench.errors import SuiteError
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.langevin import clip_per_sample
+from bench.samplers.search import Range
 from bench.samplers.start import assemble, best_candidate, starting_point, translate
 
 
@@ -53,6 +55,11 @@ class NoiseOptimisation(Sampler):
     norm_weight: float = 0.01
     start: Literal["prior", "translator"] = "prior"
     candidates: int = 1
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": Range(low=1e-2, high=5.0),
+        "norm_weight": Range(low=1e-3, high=1.0),
+    }
 
     def __post_init__(self) -> None:
         for name in ("steps", "candidates"):

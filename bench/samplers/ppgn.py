@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from bench.errors import SamplingError, SuiteError
 from bench.samplers.base import Problem, Sampler
+from bench.samplers.search import Range
 
 
 @dataclass
@@ -46,6 +48,11 @@ class Ppgn(Sampler):
     normalise: bool = True
 
     translators: ClassVar[tuple[str, ...]] = ("denoiser",)
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "rate": Range(low=1e-2, high=2.0),
+        "epsilon1": Range(low=1e-5, high=1.0),
+    }
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -19,8 +20,25 @@ def translate(problem: Problem) -> Mixture:
     """The translator's mixture for the problem's conditions."""
     if problem.translator is None:
         raise SamplingError("this sampler needs a translator, and the variant names none.")
-    # Of a sum of terms it reads the first term's columns alone.
-    return problem.translator(problem.condition_ND[:, : problem.conditioner.dim])
+    inputs = getattr(problem.conditioner, "translator_inputs", None)
+    if inputs is None:
+        # Of a sum of terms it reads the first term's columns alone.
+        return problem.translator(problem.condition_ND[:, : problem.conditioner.dim])
+    return pooled([problem.translator(part) for part in inputs(problem.condition_ND).unbind(1)])
+
+
+def pooled(mixtures: Sequence[Mixture]) -> Mixture:
+    """Mixtures put together, each with the same share; point estimates are averaged."""
+    if len(mixtures) == 1:
+        return mixtures[0]
+    share = math.log(len(mixtures))
+    auxiliary = [mixture.auxiliary for mixture in mixtures if mixture.auxiliary is not None]
+    return Mixture(
+        torch.cat([mixture.means for mixture in mixtures], dim=1),
+        torch.cat([mixture.logits.log_softmax(1) - share for mixture in mixtures], dim=1),
+        mixtures[0].std,
+        torch.stack(auxiliary).mean(0) if auxiliary else None,
+    )
 
 
 def starting_point(problem: Problem, mixture: Mixture, start: Start, k: int = 0) -> Tensor:

@@ -20,6 +20,8 @@ from bench.protocols import Protocol, with_base
 from bench.suite.blocks import Named, build_component, field_names, under_protocol, validate
 from bench.suite.checks import check_metrics, check_numbers
 from bench.suite.overrides import apply_overrides
+from bench.suite.tuned import KEY as TUNED
+from bench.suite.tuned import apply_tuned
 from bench.suite.types import CurveSettings, Header, SampleSettings, Suite, Variant
 from bench.suite.variants import expand_variants
 from bench.suite.yaml import Document, KeyPath, expand_variables, read_yaml
@@ -44,7 +46,7 @@ SECTIONS: dict[str, type] = {
     "samples": SampleSettings,
     "curve": CurveSettings,
 }
-KEYS = (*field_names(Header), *TABLES, *SECTIONS, "variants")
+KEYS = (*field_names(Header), *TABLES, *SECTIONS, "variants", TUNED)
 
 
 def load_suite(path: Path | str, overrides: Iterable[str] = ()) -> Suite:
@@ -71,6 +73,7 @@ def _build(document: Document, overrides: Iterable[str], *, check_counts: bool =
         raise document.error((), f"a suite is a mapping of keys: {', '.join(KEYS)}.")
     apply_overrides(document, overrides, KEYS)
     expand_variables(document)
+    apply_tuned(document)
     content = document.data
     for key in content:
         if key not in KEYS:

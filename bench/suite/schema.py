@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from bench.components import TABLES, component_class
-from bench.suite import NAME_PATTERN, SECTIONS
+from bench.suite import NAME_PATTERN, SECTIONS, tuned
 from bench.suite.blocks import PythonTarget
 from bench.suite.types import Header
 from bench.suite.variants import ExcludeEntry, IncludeEntry, MatrixEntry
@@ -127,6 +127,7 @@ def suite_schema() -> dict[str, Any]:
             "description": definitions[key]["description"],
             "anyOf": [{"$ref": f"#/$defs/{key}"}, {"type": "null"}],
         }
+    properties[tuned.KEY] = {"description": tuned.DESCRIPTION, "type": ["string", "null"]}
     entries_of = {"matrix": MatrixEntry, "exclude": ExcludeEntry, "include": IncludeEntry}
     properties["variants"] = {
         "description": "Which components meet: every combination of 'matrix' less 'exclude', plus 'include'.",

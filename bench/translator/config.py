@@ -25,7 +25,9 @@ class Tr0nTranslator:
     the deviation of the Gaussian noise added to c at training (pseudo-text; 0.2 or 0.5 in the paper's
     recipes). ``hidden`` null means 4 D. ``initial_std`` is where the learned deviation of the components
     starts (0.01 in the repository, which takes hundreds of thousands of steps to leave). ``steps`` of
-    ``batch_size`` pairs run through the ``num_pairs`` in seeded order.
+    ``batch_size`` pairs run through the ``num_pairs`` in seeded order. ``held_out`` lists combinations of the
+    shapes world's attributes ("shape=star,color=red"): pairs whose image shows one, as the captioner's
+    classifier reads it, are left out, so that compositions can be judged that training never showed.
     """
 
     route: Literal["encode", "caption"] = "encode"
@@ -41,8 +43,9 @@ class Tr0nTranslator:
     learning_rate: float = 1e-4
     likelihood_weight: float = 1e-4
     clip_norm: float = 1.0
+    held_out: tuple[str, ...] = ()
     seed: int = 24
-    later_fields: ClassVar[tuple[str, ...]] = ("pair_batch",)
+    later_fields: ClassVar[tuple[str, ...]] = ("pair_batch", "held_out")
 
     def __post_init__(self) -> None:
         for name in ("num_pairs", "pair_batch", "components", "steps", "batch_size"):
@@ -51,6 +54,10 @@ class Tr0nTranslator:
         for name in ("learning_rate", "likelihood_weight", "clip_norm", "initial_std"):
             if getattr(self, name) <= 0:
                 raise SuiteError(f"translator: {name} must be positive, got {getattr(self, name)}.")
+        if self.held_out and not isinstance(self.captioner, AttributeCaptioner):
+            raise SuiteError("translator: held_out needs the shapes world's captioner to read attributes.")
+        if any("=" not in part for text in self.held_out for part in text.split(",")):
+            raise SuiteError("translator: held_out takes combinations such as shape=star,color=red.")
         if self.noise < 0:
             raise SuiteError(f"translator: noise must not be negative, got {self.noise}.")
 

@@ -95,6 +95,7 @@ def synthesize(
     encode, captions = conditioner.encode, list[str]()
     if config.route == "caption":
         encode = _caption_encoder(captioner or config.captioner.load(device), conditioner, captions)
+    held_out: Any = config.captioner.load(device) if getattr(config, "held_out", ()) else None
     latents, conditions = [], []
     begin = time.perf_counter()
     with torch.no_grad():
@@ -105,6 +106,9 @@ def synthesize(
             latents.append(z[wanted].cpu())
             images = decode_in(generator, z, context_of(generator, None, streams))
             conditions.append(encode(images, streams)[wanted].float().cpu())
+            if held_out is not None:
+                keep = ~held_out.shows(images, config.held_out)[wanted].cpu()
+                latents[-1], conditions[-1] = latents[-1][keep], conditions[-1][keep]
             if progress is not None:
                 progress(min(first + block, stop))
     seconds = time.perf_counter() - begin
