@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -128,6 +127,8 @@ class ClassificationScore:
         return lacks(judge, "classification-score", "pixels")
 
     def compute(self, evidence: Evidence) -> MetricResult:
+        from scipy.stats import binomtest  # half a second, which planning need not wait for
+
         samples, real = evidence.readouts[self.judge], evidence.reference[self.judge]
         pixels, tested = self._pixels(samples), self._pixels(real)
         need(len(pixels), 2, "classification-score", "samples", "Draw more.")
