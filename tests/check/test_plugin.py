@@ -30,7 +30,9 @@ def test_faster_but_worse(tr0n_bench):
 
 
 def test_functions(tr0n_bench):
-    found = tr0n_bench.speed(lambda: time.sleep(0.01), lambda: time.sleep(0.003), **ROUNDS)
+    found = tr0n_bench.speed(
+        lambda: time.sleep(0.03), lambda: time.sleep(0.001), **{**ROUNDS, "rounds": 20, "max_rounds": 20}
+    )
     assert found.speed.verdict == "slower"
 """
 
