@@ -193,7 +193,16 @@ def test_a_damaged_file_gives_no_other_error(tmp_path, form):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"x", b"not weights", b"\x80", b"\x80\x02.", b"PK\x03\x04", gzip.compress(b"", mtime=0), bytes(5000)],
+    [
+        b"",
+        b"x",
+        b"not weights",
+        b"\x80",
+        b"\x80\x02.",
+        b"PK\x03\x04",
+        gzip.compress(b"", mtime=0),
+        bytes(5000),
+    ],  # fmt: skip
 )
 def test_what_is_not_torchs_is_refused(tmp_path, content):
     path = tmp_path / "model.pt"
