@@ -202,7 +202,7 @@ def test_a_damaged_file_gives_no_other_error(tmp_path, form):
         b"PK\x03\x04",
         gzip.compress(b"", mtime=0),
         bytes(5000),
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_not_torchs_is_refused(tmp_path, content):
     path = tmp_path / "model.pt"
