@@ -3,9 +3,10 @@
 Beside the public code itself (tests/side_by_side/tr0n.py), four prompts in one batch here, one by one there,
 BigGAN-512 at random weights, noise and augmentations off: in float64 (``--width 8``) z, y, mixture logits and
 weights and image differ by at most 1.6e-14 after 1 step and 2.1e-14 after 10; at 256 px (two prompts) by
-2.6e-14. In float32 at real size (``--width 96 --float32 --steps 1``) they differ by at most 6.6e-5 after 1
-step; after 10 at width 8 by up to 1.9e-3 (mixture logits) and 1.4e-4 (image), as Adam makes full steps of
-gradients that are rounding error.
+2.6e-14; with two augmented views, the same on both sides, and clipping at 1e-3 by 2.4e-14 after 3 steps
+(``--width 4 --views 2 --max-norm 1e-3 --prompts 2 --steps 3``). In float32 at real size (``--width 96
+--float32 --steps 1``) they differ by at most 6.6e-5 after 1 step; after 10 at width 8 by up to 1.9e-3
+(mixture logits) and 1.4e-4 (image), as Adam makes full steps of gradients that are rounding error.
 """
 
 from __future__ import annotations
