@@ -75,6 +75,8 @@ def their_modules(repo: Path):
         sys.path.insert(0, str(repo / "src"))
         scores = importlib.import_module("pytorch_fid.fid_score")
         return scores, importlib.import_module("pytorch_fid.inception"), False
+    # Their package has no __init__ and would lose to tr0n.py beside this script.
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
     for folder in (repo, repo / "tr0n" / "modules" / "BigGAN_utils"):
         sys.path.insert(0, str(folder))
     sys.modules.setdefault("h5py", types.ModuleType("h5py"))
