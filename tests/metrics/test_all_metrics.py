@@ -36,6 +36,7 @@ METRICS_OF_ALL = {
     "similarity": {"kind": "image-similarity", "judge": "clip"},
     "accuracy": {"kind": "class-accuracy", "judge": "classes"},
     "attributes": {"kind": "attribute-accuracy", "judge": "classes"},
+    "composition": {"kind": "composition-accuracy", "judge": "classes"},
     "cas": {"kind": "classification-score", "judge": "pixels", "steps": 3, "width": 4},
     "speed": {"kind": "speed"},
 }

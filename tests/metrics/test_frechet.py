@@ -97,7 +97,8 @@ def test_fid_refuses_a_singular_covariance_unless_told():
     (score,) = Fid(judge="j", allow_small_n=True).compute(evidence(16, 16)).scores
     assert score.details["small_n"]
     assert score.n == 16
-    assert not Fid(judge="j").compute(evidence(17, 16)).scores[0].details["small_n"]
+    assert Fid(judge="j").compute(evidence(17, 16)).scores[0].details["small_n"]
+    assert not Fid(judge="j").compute(evidence(2048, 16)).scores[0].details["small_n"]
 
 
 def test_fid_refuses_nan_features_and_a_judge_without_any():
