@@ -14,9 +14,10 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An Agg figure of this size in inches, laid out so that nothing overlaps."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=130)
+def new_figure(width: float, height: float, *, arranged: bool = False) -> Figure:
+    """An Agg figure of this size in inches, laid out so that nothing overlaps; with ``arranged`` axes stay
+    where they are put."""
+    figure = Figure(figsize=(width, height), layout=None if arranged else "constrained", dpi=130)
     FigureCanvasAgg(figure)
     return figure
 
@@ -42,5 +43,6 @@ def save(figure: Figure, path: Path, formats: Sequence[str] = ("png", "svg")) ->
         file = path.with_suffix(f".{form}")
         with matplotlib.rc_context({"svg.hashsalt": "tr0n-bench"}):  # else element ids are random
             figure.savefig(file, metadata={"Software": None} if form == "png" else {"Date": None})
+        figure.set_layout_engine("none")  # the first drawing has found the places
         files.append(file)
     return files
