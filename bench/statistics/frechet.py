@@ -14,7 +14,6 @@ Suffixes: N samples, F features, K groups.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -38,7 +37,11 @@ def frechet_left_out(features_NF: np.ndarray, reference: Moments, design: Design
     under about 1.6 F, or fewer than four groups are there. Raises MetricError as ``Moments`` does.
     """
     n, dim = features_NF.shape
-    parts = (_Tall if n > dim else _Wide)(features_NF, reference)
+    parts: _Tall | _Wide
+    if n > dim:
+        parts = _Tall(features_NF, reference, design.stratum_U[design.unit_N])
+    else:
+        parts = _Wide(features_NF, reference)
     whole = parts.distance_without(np.arange(0))
     sizes = design.sizes_K
     members = [np.flatnonzero(design.group_N == k) for k in range(design.num_groups)]
@@ -76,55 +79,84 @@ def extrapolated_bias(*points: tuple[float, float]) -> float:
 
 
 def _blocks(sizes: np.ndarray, n: int, dim: int) -> list[list[int]]:
-    """Groups to leave out together: families of equal runs of groups that cover all of them once, half of
-    the groups at a time where enough samples stay, else a quarter or a fifth. [] where too few would."""
+    """Groups to leave out together: families that cover all of them once, half of the groups at a time where
+    enough samples stay, else a quarter or a fifth. [] where too few would.
+
+    Of neighbouring groups each goes to another part of a family: units are dealt to groups stratum by
+    stratum, so that every part takes about as much of every stratum.
+    """
     groups = np.flatnonzero(sizes).tolist()
     num = len(groups)
     for parts in (2, 4, 5):
-        length = num // parts
-        if not length or num < 4 or n - n * length / num < ENOUGH * dim:
+        most = -(-num // parts)
+        if num < max(4, parts) or n - n * most / num < ENOUGH * dim:
             continue
-        ends = np.linspace(0, num, parts + 1).round().astype(int).tolist()
-        families = max(1, -(-SUBSETS // parts))
-        shifts = [s * length // families for s in range(families)]
-        return [
-            [groups[(i + shift) % num] for i in range(start, stop)]
-            for shift in dict.fromkeys(shifts)
-            for start, stop in itertools.pairwise(ends)
-        ]
+        rng = np.random.default_rng(0)
+        found = []
+        for _ in range(max(1, -(-SUBSETS // parts))):
+            family: list[list[int]] = [[] for _ in range(parts)]
+            for start in range(0, num, parts):
+                for group, part in zip(groups[start : start + parts], rng.permutation(parts).tolist()):
+                    family[part].append(group)
+            found += family
+        return found
     return []
 
 
 class _Tall:
-    """More samples than features: moments of all, less those of the samples left out."""
+    """More samples than features: moments of all, less those of the samples left out.
 
-    def __init__(self, features_NF: np.ndarray, reference: Moments):
+    With several strata the shares of these are kept: what stays of a stratum counts for all of it. Groups
+    cannot take exactly as much of each, and a distance is as sensitive to the shares as to the samples.
+    """
+
+    def __init__(self, features_NF: np.ndarray, reference: Moments, stratum_N: np.ndarray | None = None):
         self.features, self.reference = features_NF, reference
         self.n = len(features_NF)
+        self.stratum_N = np.zeros(self.n, int) if stratum_N is None else stratum_N
+        self.counts = np.bincount(self.stratum_N)
         self.centre = Moments.of(features_NF).mean
         values, vectors = linalg.eigh(reference.covariance)
         self.root = vectors * np.sqrt(values.clip(min=0))  # as good as the symmetric root: roots L Lᵀ = C
         self.reference_trace = float(np.trace(reference.covariance))
         self.sum, self.scatter, self.square = self._moments(np.arange(self.n))
 
-    def _moments(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Sum and scatter in the coordinates X L, sum and total square in those of X, of centred rows."""
+    def _moments(
+        self, rows: np.ndarray, weight_N: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Sum and total square of centred rows in the coordinates X, their scatter in those of X L."""
         dim = len(self.centre)
         total, scatter, square = np.zeros(dim), np.zeros((dim, dim)), 0.0
         for start in range(0, len(rows), _BLOCK):
-            x = np.asarray(self.features[rows[start : start + _BLOCK]], np.float64) - self.centre
-            total += x.sum(0)
+            block = rows[start : start + _BLOCK]
+            x = np.asarray(self.features[block], np.float64) - self.centre
+            w = np.ones(len(block)) if weight_N is None else weight_N[block]
+            total += w @ x
+            x *= np.sqrt(w)[:, None]
             square += float(np.einsum("nf,nf->", x, x))
             y = x @ self.root
             scatter += y.T @ y
         return total, scatter, square
 
+    def _weights(self, rows: np.ndarray) -> np.ndarray | None:
+        """(N,) weights by which what stays has the shares of all, their sum the number that stays; None where
+        they are all 1, or a stratum goes as a whole."""
+        stay = self.counts - np.bincount(self.stratum_N[rows], minlength=len(self.counts))
+        if not len(rows) or np.count_nonzero(self.counts) == 1 or (stay[self.counts > 0] == 0).any():
+            return None
+        share = self.counts / stay.clip(min=1) * ((self.n - len(rows)) / self.n)
+        return share[self.stratum_N]
+
     def distance_without(self, rows: np.ndarray) -> float:
-        total, scatter, square = self._moments(rows)
-        n = self.n - len(rows)
-        total, square = self.sum - total, self.square - square
+        n, weight_N = self.n - len(rows), self._weights(rows)
+        if weight_N is None:
+            total, scatter, square = self._moments(rows)
+            total, scatter, square = self.sum - total, self.scatter - scatter, self.square - square
+        else:
+            stay = np.setdiff1d(np.arange(self.n), rows)
+            total, scatter, square = self._moments(stay, weight_N)
         turned = total @ self.root
-        inner = (self.scatter - scatter - np.outer(turned, turned) / n) / (n - 1)
+        inner = (scatter - np.outer(turned, turned) / n) / (n - 1)
         trace = (square - total @ total / n) / (n - 1)
         return _distance(self.centre + total / n - self.reference.mean, trace, self.reference_trace, inner)
 

@@ -12,7 +12,7 @@ from bench.metrics.frechet import Moments, frechet_distance
 from bench.statistics.design import Design
 from bench.statistics.frechet import extrapolated_bias, frechet_bootstrap, frechet_left_out
 from bench.statistics.intervals import with_intervals
-from bench.types import Evidence, Readout
+from bench.types import Condition, Evidence, Readout
 
 
 def distance(x: np.ndarray, reference: Moments) -> float:
@@ -61,6 +61,29 @@ def test_the_bias_is_that_of_many_draws():
     bias = np.mean([item.value for item in found]) - world.truth
     assert bias > 5 * np.std([item.value for item in found])  # without correction no interval would hold
     assert np.mean([item.bias for item in found]) == pytest.approx(bias, rel=0.06)
+
+
+def test_classes_are_left_out_in_equal_shares():
+    """51 or 52 samples of each of ten classes: out of balance they have a bias of their own."""
+    rng, dim, num = np.random.default_rng(3), 16, 512
+    means = rng.normal(0, 3, (10, dim))
+    label_N = np.arange(num) % 10
+    names = [Condition(id=f"c{k}", kind="class", labels={"c": str(k)}) for k in label_N]
+    weights = np.bincount(label_N) / num
+    centre = weights @ means
+    between = (weights[:, None] * (means - centre)).T @ (means - centre)
+    wide, narrow = np.eye(dim) * 0.5, np.eye(dim) * 0.2
+    reference = Moments(10**6, centre, (between + wide) * (10**6 - 1))
+    truth = frechet_distance(centre, between + narrow, centre, between + wide)
+    design, found = Design.of(names), []
+    for _ in range(40):
+        x = means[label_N] + rng.normal(0, np.sqrt(0.2), (num, dim))
+        found.append(frechet_left_out(x, reference, design))
+    bias = np.mean([item.value for item in found]) - truth
+    assert np.mean([item.bias for item in found]) == pytest.approx(bias, abs=0.15 * abs(bias))
+    # The interval is that of single draws: it may miss, but not always.
+    held = [ends.low <= truth <= ends.high for ends in (item.interval("") for item in found)]
+    assert np.mean(held) > 0.85
 
 
 @pytest.mark.parametrize(
