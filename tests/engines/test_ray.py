@@ -37,7 +37,12 @@ from bench.workshop import Workshop
 HERE = Path(__file__).parent
 PATIENCE_S = 240.0
 SHARD = "samples.shard=4"  # 20 samples of a cell in 5 tasks
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # else whatever runs beside these tests starves the workers
+}
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
