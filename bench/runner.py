@@ -34,7 +34,7 @@ from bench.recorded import artifacts_of, cell_info, protocol_of
 from bench.scoring import Scorer, check_failures, read_drawn, samples_table, with_score_seconds
 from bench.store import Record, RunStore
 from bench.suite import Suite, suite_from_plain
-from bench.workshop import STAGES, Workshop
+from bench.workshop import STAGES, Stage, Workshop
 
 MOST_REPAIRS = 5
 
@@ -145,6 +145,10 @@ def _weights(suite: Suite) -> dict[str, str]:
     return hashes
 
 
+# What is made where nothing may be drawn: stored samples need no translator any more.
+SCORING: tuple[Stage, ...] = ("reference", "samples")
+
+
 class _Attempt:
     """One attempt at a plan. ``failed`` maps a cell to the error that stopped it."""
 
@@ -190,8 +194,10 @@ class _Attempt:
             except Exception as error:
                 self._fail(cell.id, error)
         self.progress("checking artifacts", len(cells), len(cells))
+        if not self.draw:
+            self._refuse_drawing(missing)
         done: set[Part] = set()
-        for stage in STAGES:
+        for stage in STAGES if self.draw else SCORING:
             tasks, sharers = [], dict[Part, list[str]]()
             for cell_id, parts in missing.items():
                 if cell_id in self.failed:
@@ -202,8 +208,6 @@ class _Attempt:
                         if task.part not in done:
                             done.add(task.part)
                             tasks.append(task)
-            if stage == "samples" and not self.draw:
-                tasks = [task for task in tasks if self._is_drawn(task.cell, task.part)]
             for k, outcome in enumerate(self.engine.perform(tasks, self.workshop)):
                 self.progress(f"stage {stage}", k + 1, len(tasks))
                 if outcome.error is not None:
@@ -219,18 +223,17 @@ class _Attempt:
                     **lost,
                 )
 
-    def _is_drawn(self, cell_id: str, part: Part) -> bool:
-        """Whether a task only reads; else the cell fails, as nothing may be drawn."""
-        if part.kind == "readout":
-            return True
-        self._fail(
-            cell_id,
-            ResultError(
-                f"samples '{'/'.join(part.place)}' are not in the artifact store '{self.store.root}', and "
-                "score draws none. Run the suite."
-            ),
-        )
-        return False
+    def _refuse_drawing(self, missing: dict[str, list[Part]]) -> None:
+        """Fails the cells whose samples are not stored, before any work is done."""
+        for cell_id, parts in missing.items():
+            for task in self.workshop.tasks(cell_id, parts):
+                if task.stage == "samples" and task.part.kind != "readout":
+                    message = (
+                        f"samples '{'/'.join(task.part.place)}' are not in the artifact store "
+                        f"'{self.store.root}', and score draws none. Run the suite."
+                    )
+                    self._fail(cell_id, ResultError(message))
+                    break
 
     def _missing(self, own: Needs) -> list[Part]:
         """Parts that the store lacks. Objects in a folder are read and checked: what is torn, flipped or

@@ -112,6 +112,16 @@ def test_score_computes_metrics_again_without_drawing(finished: RunStore, tmp_pa
         assert comparable(first) == comparable(second)
 
 
+def test_score_without_stored_samples_says_so_and_makes_nothing(finished: RunStore, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.run_dir, copy)
+    summary = score(copy, "cpu", store_url=str(tmp_path / "empty"))
+    assert summary.num_ok == 0
+    assert not any(summary.made[name] for name in ("pairs", "translator", "reference", "samples"))
+    for record in RunStore(copy).records():
+        assert "score draws none. Run the suite." in record.error["message"]
+
+
 def failing_cell(tmp_path: Path, path: Path, *overrides: str) -> tuple[RunStore, list[str]]:
     """Runs on the command line, expects exit code 1; returns the store and the failed cells' messages."""
     arguments = ["run", str(path), "--out", str(tmp_path / "run"), "--device", "cpu", "--no-report"]
