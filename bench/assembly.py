@@ -81,19 +81,24 @@ class Assembly:
     def judge(self, name: str) -> Judge:
         return self.once(("judge", name), lambda: self.suite.judges[name].config.load(self.device))
 
-    def images(self, data: str) -> ImageSet:
-        """The reference split of a data set, as the protocol prepares it; its prompts come from there too."""
+    def images(self, data: str, split: str | None = None) -> ImageSet:
+        """A split of a data set as the protocol prepares it. Without a name it is the reference split, from
+        which prompts come too."""
         protocol = self.suite.protocol
         source, folder = self.suite.data[data].config, self.cache_dir / "data"
-        return self.once(("images", data), lambda: load_under(source, folder, protocol))
+        key = ("images", data) if split is None else ("images", data, split)
+        return self.once(key, lambda: load_under(source, folder, protocol, split))
 
     def prompts(self, data: str) -> list[Placed]:
         """The prompts of a data set under the suite's protocol, in order."""
         return self.once(("prompts", data), lambda: chosen(self.images(data), self.suite.protocol))
 
-    def reference(self, data: str) -> Sequence[int]:
-        """The images of a data set to compare with, in order, at most ``num_reference``."""
+    def reference(self, data: str, split: str | None = None) -> Sequence[int]:
+        """The images of a data set to compare with, in order, at most ``num_reference``; of another split
+        than the protocol's, all."""
         protocol = self.suite.protocol
+        if split is not None:
+            return range(len(self.images(data, split)))
         if protocol.reference == "split":
             return range(min(len(self.images(data)), protocol.num_reference))
         indices = list(dict.fromkeys(item.index for item in self.prompts(data) if item.index is not None))

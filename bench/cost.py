@@ -37,7 +37,7 @@ from bench.pilot import (
     Rates,
     feature_rows,
     measure,
-    metric_judges,
+    metric_references,
     tile_runs,
 )  # fmt: skip
 from bench.plan import Plan
@@ -227,15 +227,16 @@ def driver_of(found: Survey, suite: Suite, rates: Rates) -> Driver:
         steps = len(own.cell.curve_steps) if own.snapshots is not None else 0
         curve = own.num_curve if steps else 0
         in_curve = sum(len(span) for span in own.spans if own.has_curve(span))
-        references = {judge: spans[-1].stop for judge, spans in own.reference_spans.items()}
-        judges = metric_judges(suite, own.cell.metrics)
+        references = {name: spans[-1].stop for name, spans in own.reference_spans.items()}
+        used = metric_references(suite, own.cell.metrics)
         recording += num * rates.record_s
-        recording += rates.metric_s * feature_rows(num, curve, steps, [references[j] for j in judges])
+        recording += rates.metric_s * feature_rows(num, curve, steps, [references[name] for name in used])
         folder += num * (cell.image_bytes + cell.sample_bytes)
         read += num * (cell.image_bytes + cell.sample_bytes)
         for judge in own.readouts:
             read += (num + in_curve * steps) * cell.readout_bytes.get(judge, 0.0)
-            read += references[judge] * rates.reference_bytes.get(own.references[judge].key, 0.0)
+        for name, item in own.references.items():
+            read += references[name] * rates.reference_bytes.get(item.key, 0.0)
     return Driver(checking_s=rates.checking_s, recording_s=recording, read=read, run_folder=folder)
 
 

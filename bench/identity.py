@@ -271,17 +271,17 @@ def presentation(protocol: Protocol) -> dict[str, Any]:
     return found
 
 
-def reference(suite: Suite, data_sha256: str, judge: Named[Any]) -> Identity:
-    """What a judge sees in real images."""
+def reference(suite: Suite, data_sha256: str, judge: Named[Any], split: str | None = None) -> Identity:
+    """What a judge sees in real images: those of the protocol's reference, or all of another split."""
     return Identity(
         "reference",
         {
             "data": data_sha256,
-            "split": suite.protocol.reference_split,
+            "split": suite.protocol.reference_split if split is None else split,
             "resolution": suite.protocol.resolution,
             "judge": component(judge),
         }
-        | _reference_selection(suite),
+        | (_reference_selection(suite) if split is None else _unless_default(suite, "reference_codec")),
     )
 
 

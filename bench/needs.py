@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench import identity
 from bench.artifacts import ArtifactStore
@@ -21,6 +22,7 @@ from bench.errors import DataError
 from bench.identity import Identity
 from bench.plan import Cell
 from bench.spans import Span, cover
+from bench.suite import Suite
 from bench.types import Condition
 
 PAIRS_PER_PART = 4096
@@ -42,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """All that one cell's record is made from."""
+    """All that one cell's record is made from; ``references`` and their spans by :func:`reference_name`."""
 
     cell: Cell
     assignment: Assignment
@@ -95,10 +97,31 @@ class Needs:
             yield from self.span_parts(span)
 
 
-def judges_of(assembly: Assembly, cell: Cell) -> list[str]:
+def judges_of(suite: Suite, cell: Cell) -> list[str]:
     """Names of the judges that a cell's metrics use, each once, in order."""
-    used = (assembly.suite.metrics[name].config.judge for name in cell.metrics)
+    used = (suite.metrics[name].config.judge for name in cell.metrics)
     return sorted({judge for judge in used if judge is not None})
+
+
+def reference_name(config: Any) -> str:
+    """What a metric compares with, by name: its judge's view of the protocol's reference images, "judge", or
+    of another split that its ``split`` names, "judge@split"."""
+    split = getattr(config, "split", None)
+    return str(config.judge) if split is None else f"{config.judge}@{split}"
+
+
+def judge_and_split(name: str) -> tuple[str, str | None]:
+    """The judge and the split of a :func:`reference_name`; None is the protocol's."""
+    judge, at, split = name.partition("@")
+    return judge, split if at else None
+
+
+def reference_names(suite: Suite, cell: Cell) -> list[str]:
+    """Names of all that a cell's metrics compare with, each once: every judge's reference, then splits."""
+    judges = judges_of(suite, cell)
+    used = (suite.metrics[name].config for name in cell.metrics)
+    splits = {reference_name(config) for config in used if config.judge is not None} - {*judges}
+    return [*judges, *sorted(splits)]
 
 
 def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
@@ -124,10 +147,10 @@ def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
     if cell.translator is not None:
         pairs, translator = identity.pairs(suite, cell), identity.translator(suite, cell, asked)
         pair_spans = pair_spans_of(assembly, store, cell, pairs)
-    judges = judges_of(assembly, cell)
+    judges = judges_of(suite, cell)
     curve = suite.curve
     snapshots = identity.snapshots(samples, cell.curve_steps) if curve and cell.curve_steps else None
-    references = {judge: reference_of(assembly, cell.data, judge) for judge in judges}
+    references = {name: reference_of(assembly, cell.data, name) for name in reference_names(suite, cell)}
     return Needs(
         cell=cell,
         assignment=assignment,
@@ -144,7 +167,8 @@ def needs(assembly: Assembly, store: ArtifactStore, cell: Cell) -> Needs:
         else {},
         references=references,
         reference_spans={
-            judge: reference_spans_of(assembly, store, cell.data, item) for judge, item in references.items()
+            name: reference_spans_of(assembly, store, cell.data, name, item)
+            for name, item in references.items()
         },
     )
 
@@ -156,18 +180,23 @@ def pair_spans_of(assembly: Assembly, store: ArtifactStore, cell: Cell, pairs: I
     return tuple(cover(num, PAIRS_PER_PART, store.names("pairs", pairs.key), lambda *_: pairs.key))
 
 
-def reference_of(assembly: Assembly, data: str, judge: str) -> Identity:
-    """What a judge sees in the real images of ``data``; they are read for their hash, once."""
-    sha256 = assembly.once(("manifest", data), lambda: assembly.images(data).manifest_sha256)
-    return identity.reference(assembly.suite, sha256, assembly.suite.judges[judge])
+def reference_of(assembly: Assembly, data: str, name: str) -> Identity:
+    """What a judge sees in real images of ``data``, by their :func:`reference_name`; they are read for their
+    hash, once."""
+    judge, split = judge_and_split(name)
+    key = ("manifest", data, *([] if split is None else [split]))
+    sha256 = assembly.once(key, lambda: assembly.images(data, split).manifest_sha256)
+    return identity.reference(assembly.suite, sha256, assembly.suite.judges[judge], split)
 
 
 def reference_spans_of(
-    assembly: Assembly, store: ArtifactStore, data: str, item: Identity
+    assembly: Assembly, store: ArtifactStore, data: str, name: str, item: Identity
 ) -> tuple[Span, ...]:
     """The spans of real images to compare with. Raises DataError where there are fewer than two."""
-    num = len(assembly.reference(data))
+    split = judge_and_split(name)[1]
+    num = len(assembly.reference(data, split))
     if num < 2:
-        raise DataError(f"data '{data}' has {num} reference images; distribution metrics need two or more.")
+        which = "reference images" if split is None else f"images in its split '{split}'"
+        raise DataError(f"data '{data}' has {num} {which}; distribution metrics need two or more.")
     names = store.names("reference", item.key)
     return tuple(cover(num, assembly.suite.samples.shard, names, lambda *_: item.key))

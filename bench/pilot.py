@@ -16,7 +16,7 @@ from bench import payload
 from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact
 from bench.errors import ResultError
 from bench.journal import Journal
-from bench.needs import NETWORK, Needs
+from bench.needs import NETWORK, Needs, judge_and_split, reference_name
 from bench.plan import plan as make_plan
 from bench.spans import Span
 from bench.store import RunStore
@@ -106,7 +106,8 @@ class _Measurement:
             if measured is None:
                 continue
             cells[cell_id] = measured
-            for judge, item in own.references.items():
+            for name, item in own.references.items():
+                judge, _ = judge_and_split(name)
                 reference_bytes[item.key] = self._bytes_each(
                     "reference", item.key
                 ) or measured.readout_bytes.get(judge, 0.0)
@@ -276,13 +277,13 @@ class _Measurement:
         rows = samples = 0
         for cell in cells:
             made = sound[cell.id].artifacts["references"]
-            references = {j: _stop(item["spans"]) for j, item in made.items()}
+            references = {name: _stop(item["spans"]) for name, item in made.items()}
             curve = min(pilot.curve.num, cell.num_samples) if pilot.curve and cell.curve_steps else 0
             rows += feature_rows(
                 cell.num_samples,
                 curve,
                 len(cell.curve_steps),
-                [references[str(judge)] for judge in metric_judges(pilot, cell.metrics)],
+                [references[name] for name in metric_references(pilot, cell.metrics)],
             )
             samples += cell.num_samples
         seconds = finished[-1]["seconds"]
@@ -318,15 +319,15 @@ def _stop(names: Sequence[str]) -> int:
     return span.stop if span is not None else 0
 
 
-def metric_judges(suite: Suite, metrics: Iterable[str]) -> list[str]:
-    """The judge of each metric that has one."""
-    judges = (suite.metrics[name].config.judge for name in metrics)
-    return [judge for judge in judges if judge is not None]
+def metric_references(suite: Suite, metrics: Iterable[str]) -> list[str]:
+    """What each metric that has a judge compares with, by :func:`reference_name`."""
+    configs = (suite.metrics[name].config for name in metrics)
+    return [reference_name(config) for config in configs if config.judge is not None]
 
 
 def feature_rows(num: int, curve: int, steps: int, references: Iterable[int]) -> int:
     """Rows that a cell's metrics read: its own and the reference's, at the end and at each point of a curve.
 
-    ``references`` has one entry per metric, the number of its judge's real images.
+    ``references`` has one entry per metric, the number of its real images.
     """
     return sum(num + reference + (steps * (curve + reference) if curve else 0) for reference in references)

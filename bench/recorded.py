@@ -21,7 +21,7 @@ from bench.components import CODE_KINDS, TABLES
 from bench.conditions import Assignment
 from bench.errors import ResultError
 from bench.identity import Identity
-from bench.needs import Needs, reference_of
+from bench.needs import Needs, judge_and_split, reference_names, reference_of
 from bench.plan import Cell
 from bench.protocols import record_protocol
 from bench.spans import Span
@@ -40,7 +40,8 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class Artifacts:
-    """The form of ``Record.artifacts``: keys of what scores come from, by judge (``scores`` by metric)."""
+    """The form of ``Record.artifacts``: keys of what scores come from, by judge (``references`` of another
+    split than the protocol's by "judge@split", ``scores`` by metric)."""
 
     samples: Stretch
     translator: str | None
@@ -140,7 +141,10 @@ def protocol_of(
     return record_protocol(
         suite.protocol,
         num_samples=own.cell.num_samples,
-        num_reference=max((spans[-1].stop for spans in own.reference_spans.values()), default=None),
+        num_reference=max(
+            (spans[-1].stop for name, spans in own.reference_spans.items() if name in own.readouts),
+            default=None,
+        ),
         judges={judge: item.inputs for judge, item in own.references.items()} if judges is None else judges,
     )
 
@@ -189,9 +193,9 @@ def expected_keys(assembly: Assembly, cell: Cell, named: Artifacts) -> dict[str,
             named.snapshot_readouts[judge],
             partial(readout, snapshots, judge),
         )
-    for judge in suite.judges.keys() & named.references.keys():
-        reference = partial(reference_of, assembly, cell.data, judge)
-        keys[f"references.{judge}"] = (named.references[judge].key, reference)
+    for name, stretch in named.references.items():
+        if judge_and_split(name)[0] in suite.judges:
+            keys[f"references.{name}"] = (stretch.key, partial(reference_of, assembly, cell.data, name))
     return keys
 
 
@@ -208,7 +212,7 @@ def recorded_needs(suite: Suite, cell: Cell, named: Artifacts, assignment: Assig
     with_curve = judges if suite.curve is not None and cell.curve_steps else set()
     for what, expected, found in (
         ("readouts", judges, named.readouts),
-        ("references", judges, named.references),
+        ("references", set(reference_names(suite, cell)), named.references),
         ("snapshot_readouts", with_curve, named.snapshot_readouts),
     ):
         if found.keys() != expected:

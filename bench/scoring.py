@@ -20,7 +20,7 @@ from bench.artifacts.faults import told
 from bench.errors import SamplingError
 from bench.guards.goodhart import gaps
 from bench.keys import canonical_json
-from bench.needs import Needs, Part
+from bench.needs import Needs, Part, reference_name
 from bench.spans import Span
 from bench.statistics.design import Design
 from bench.statistics.intervals import with_intervals
@@ -211,7 +211,7 @@ class Scorer:
                 result = metric.config.compute(timed)
                 found, part_columns = tuple(result.scores), dict(result.per_sample)
             else:
-                item = identity.score(metric, sources(own, metric.config.judge, drawn))
+                item = identity.score(metric, sources(own, metric.config, drawn))
                 keys[name] = item.key
                 found, part_columns = self._stored_or_made(item, metric.config, evidence)
                 titles = {score.metric: score.title for score in found}
@@ -238,10 +238,10 @@ class Scorer:
             with contextlib.suppress(CorruptArtifact, MissingArtifact):
                 return payload.unpack_scores(self.store.read(*place))
         self.computed += 1
-        final = evidence.final(config.judge)
+        final = evidence.final(config)
         result = config.compute(final)
         scores = list(with_intervals(config, final, result, evidence.design()))
-        for step, seen in evidence.curve(config.judge) if getattr(config, "curve", True) else ():
+        for step, seen in evidence.curve(config) if getattr(config, "curve", True) else ():
             design, at_step = evidence.design(curve=True), config.compute(seen)
             points = with_intervals(config, seen, at_step, design, curve=True)
             scores += [replace(score, step=step) for score in points]
@@ -292,13 +292,14 @@ def _named(score: Score, judge: str | None) -> Score:
     return replace(score, judge=judge)
 
 
-def sources(own: Needs, judge: str, drawn: Drawn) -> dict[str, Any]:
+def sources(own: Needs, config: Any, drawn: Drawn) -> dict[str, Any]:
     """All that a metric sees of a cell, by content: keys and spans."""
+    judge, name = config.judge, reference_name(config)
     return {
         "samples": [own.samples.key, _content(own.spans)],
         "failed": np.flatnonzero(~drawn.ok).tolist(),
         "readout": own.readouts[judge].key,
-        "reference": [own.references[judge].key, own.reference_spans[judge][-1].stop],
+        "reference": [own.references[name].key, own.reference_spans[name][-1].stop],
         "curve": [own.snapshot_readouts[judge].key, own.num_curve] if own.snapshots else None,
     }
 
@@ -342,32 +343,33 @@ class _Evidence:
             meta |= about
             yield arrays
 
-    def _readout(self, judge: str, reference: bool) -> Readout:
-        if ("reference" if reference else "final", judge) not in self._found:
+    def _readout(self, name: str, reference: bool) -> Readout:
+        """Of the samples by a judge's name, of real images by a :func:`reference_name`."""
+        place = ("reference" if reference else "final", name)
+        if place not in self._found:
             own, meta = self.own, dict[str, Any]()
             if reference:
-                spans = own.reference_spans[judge]
-                parts = self._parts(own.references[judge].key, spans, "reference", meta)
+                spans = own.reference_spans[name]
+                parts = self._parts(own.references[name].key, spans, "reference", meta)
                 arrays = self.stacked.stack(parts, spans[-1].stop)
             else:
-                parts = self._parts(own.readouts[judge].key, own.spans, "readout", meta)
+                parts = self._parts(own.readouts[name].key, own.spans, "readout", meta)
                 arrays = self.stacked.stack(parts, own.cell.num_samples, self._keep)
-            name = "reference" if reference else "final"
-            self._found[name, judge] = payload.arrays_readout(arrays, meta)
-        return self._found["reference" if reference else "final", judge]
+            self._found[place] = payload.arrays_readout(arrays, meta)
+        return self._found[place]
 
-    def final(self, judge: str) -> Evidence:
+    def final(self, config: Any) -> Evidence:
         """What a metric of the final samples sees."""
         return Evidence(
             conditions=self._conditions(self.own.cell.num_samples),
-            readouts={judge: self._readout(judge, False)},
-            reference={judge: self._readout(judge, True)},
+            readouts={config.judge: self._readout(config.judge, False)},
+            reference={config.judge: self._readout(reference_name(config), True)},
             timing=self.drawn.timing,
         )
 
-    def curve(self, judge: str) -> list[tuple[int, Evidence]]:
+    def curve(self, config: Any) -> list[tuple[int, Evidence]]:
         """Step → what a metric sees of the first samples at that step."""
-        own = self.own
+        own, judge = self.own, config.judge
         if own.snapshots is None or not own.num_curve:
             return []
         if judge not in self._curves:
@@ -382,7 +384,7 @@ class _Evidence:
                 steps.setdefault(int(step), {})[rest] = values
             self._curves[judge] = {t: payload.arrays_readout(named, meta) for t, named in steps.items()}
         conditions = self._conditions(own.num_curve)
-        reference = {judge: self._readout(judge, True)}
+        reference = {judge: self._readout(reference_name(config), True)}
         return [
             (t, Evidence(conditions=conditions, readouts={judge: readout}, reference=reference))
             for t, readout in sorted(self._curves[judge].items())

@@ -18,7 +18,16 @@ from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact
 from bench.assembly import Assembly
 from bench.errors import ArtifactError, BenchError
 from bench.identity import Identity
-from bench.needs import NETWORK, Needs, Part, judges_of, pair_spans_of, reference_of, reference_spans_of
+from bench.needs import (
+    NETWORK,
+    Needs,
+    Part,
+    pair_spans_of,
+    reference_name,
+    reference_names,
+    reference_of,
+    reference_spans_of,
+)
 from bench.plan import Cell, Plan, estimate
 from bench.scoring import RESULT, read_drawn, sources
 from bench.spans import Span
@@ -299,15 +308,16 @@ class _Surveyor:
             needs = [own.snapshots.key] if own.snapshots else []
             self._add("readout", f"{cell.id}/{judge} on the curve", item, cell, parts, needs)
         for metric in cell.metrics:
-            judge = self.suite.metrics[metric].config.judge
+            config = self.suite.metrics[metric].config
+            judge = config.judge
             if judge is None:
                 continue  # computed from the record's timing: nothing is stored
             score = (
-                identity.score(self.suite.metrics[metric], sources(own, judge, drawn))
+                identity.score(self.suite.metrics[metric], sources(own, config, drawn))
                 if drawn is not None
                 else None
             )
-            needs = [own.samples.key, own.readouts[judge].key, own.references[judge].key]
+            needs = [own.samples.key, own.readouts[judge].key, own.references[reference_name(config)].key]
             if judge in own.snapshot_readouts:
                 needs.append(own.snapshot_readouts[judge].key)
             self._add("score", f"{cell.id}/{metric}", score, cell, [(RESULT, 1, {})], needs)
@@ -348,8 +358,8 @@ class _Surveyor:
             [pairs.key] if isinstance(pairs, Identity) else [],
         )
 
-    def _reference(self, cell: Cell, judge: str, item: Identity | str, spans: Sequence[Span]) -> None:
-        self._add("reference", f"{cell.data}/{judge}", item, cell, _read(spans, 1))
+    def _reference(self, cell: Cell, name: str, item: Identity | str, spans: Sequence[Span]) -> None:
+        self._add("reference", f"{cell.data}/{name}", item, cell, _read(spans, 1))
 
     def _broken(self, cell: Cell, problem: str) -> None:
         """Rows of a cell of which not all can be told: each artifact by itself."""
@@ -364,14 +374,14 @@ class _Surveyor:
                 pair_spans_of(self.assembly, self.store, cell, pairs) if isinstance(pairs, Identity) else ()
             )
             self._shared(cell, pairs, spans, attempt(lambda: identity.translator(suite, cell, asked)))
-        for judge in judges_of(self.assembly, cell):
-            item = attempt(partial(reference_of, self.assembly, cell.data, judge))
+        for name in reference_names(self.suite, cell):
+            item = attempt(partial(reference_of, self.assembly, cell.data, name))
             found: Any = ()
             if isinstance(item, Identity):
-                found = attempt(partial(reference_spans_of, self.assembly, self.store, cell.data, item))
+                found = attempt(partial(reference_spans_of, self.assembly, self.store, cell.data, name, item))
             if isinstance(found, str):
                 item, found = found, ()
-            self._reference(cell, judge, item, found)
+            self._reference(cell, name, item, found)
         samples = attempt(lambda: identity.samples(suite, cell, asked))
         self._add("samples", cell.id, samples, cell, ())
         key = samples.key if isinstance(samples, Identity) else ""

@@ -32,7 +32,7 @@ from bench.differences import (
 )
 from bench.errors import ArtifactError, BenchError, ResultError
 from bench.guards.contamination import in_loop_judges
-from bench.needs import NETWORK, Needs, Part
+from bench.needs import NETWORK, Needs, Part, judge_and_split
 from bench.plan import Cell, plan
 from bench.protocols import stamped
 from bench.recorded import (
@@ -191,7 +191,7 @@ class _Checker:
                 yield Fault("record.json", what, digest, span.digest)
         for judge, spans in own.reference_spans.items():
             with contextlib.suppress(BenchError):  # without the data they may be fewer
-                num = len(self.assembly.reference(own.cell.data))
+                num = len(self.assembly.reference(own.cell.data, judge_and_split(judge)[1]))
                 if num != spans[-1].stop:
                     yield Fault("record.json", f"images of references.{judge}", str(num), str(spans[-1].stop))
             for span in spans:

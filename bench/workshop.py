@@ -26,7 +26,7 @@ from bench.identity import Identity
 from bench.judges.base import Judge
 from bench.keys import content_key
 from bench.memory import free_memory, is_out_of_memory
-from bench.needs import Needs, Part, needs
+from bench.needs import Needs, Part, judge_and_split, needs
 from bench.plan import Cell, Plan
 from bench.protocols.images import presented, through_codec
 from bench.provenance import hardware
@@ -49,12 +49,14 @@ STAGES: tuple[Stage, ...] = ("pairs", "translator", "reference", "samples")
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One piece of work for the cell ``cell`` (and others that share it): the first missing ``part`` names
-    it. ``judge`` and ``span`` say which, where the stage has several."""
+    it. ``judge``, ``split`` of the real images (None: the protocol's) and ``span`` say which, where the stage
+    has several."""
 
     stage: Stage
     cell: str
     part: Part
     judge: str = ""
+    split: str | None = None
     span: Span | None = None
 
     @property
@@ -96,11 +98,15 @@ class Workshop:
                 if part in gone
             ]
             found.append(Task(stage="translator", cell=cell_id, part=own.translator_parts()[0]))
-        for judge, reference_spans in own.reference_spans.items():
+        for name, reference_spans in own.reference_spans.items():
             for span in reference_spans:
-                part = Part("reference", own.references[judge].key, span.name)
+                part = Part("reference", own.references[name].key, span.name)
                 if part in gone:
-                    found.append(Task(stage="reference", cell=cell_id, part=part, judge=judge, span=span))
+                    judge, split = judge_and_split(name)
+                    task = Task(
+                        stage="reference", cell=cell_id, part=part, judge=judge, split=split, span=span
+                    )
+                    found.append(task)
         found += [
             Task(stage="samples", cell=cell_id, part=parts[0], span=span) for span, parts in spans if parts
         ]
@@ -235,9 +241,11 @@ class Workshop:
         if self.store.exists(*task.part.place):
             return False
         judge = self.assembly.judge(task.judge)
-        readout = reference_readout(self.assembly, own.cell.data, judge, range(span.start, span.stop))
+        rows = range(span.start, span.stop)
+        readout = reference_readout(self.assembly, own.cell.data, judge, rows, task.split)
         content = payload.pack(*payload.readout_arrays(readout))
-        self._write(task.part, own.references[task.judge], content)
+        name = task.judge if task.split is None else f"{task.judge}@{task.split}"
+        self._write(task.part, own.references[name], content)
         self.made["judge_images"] += len(span)
         return True
 
@@ -453,10 +461,13 @@ class Workshop:
         self._write(part, item, payload.pack(arrays, meta))
 
 
-def reference_readout(assembly: Assembly, data: str, judge: Judge, rows: range) -> Readout:
-    """What a judge sees in some of the reference images of ``data``, under the suite's protocol."""
-    shown = assembly.images(data)
-    chosen = assembly.reference(data)[rows.start : rows.stop]
+def reference_readout(
+    assembly: Assembly, data: str, judge: Judge, rows: range, split: str | None = None
+) -> Readout:
+    """What a judge sees in some of the reference images of ``data``, or of those of another split, under the
+    suite's protocol."""
+    shown = assembly.images(data, split)
+    chosen = assembly.reference(data, split)[rows.start : rows.stop]
     images = through_codec(shown.images(chosen), assembly.suite.protocol.reference_codec)
     known = None
     if getattr(judge, "labelled", False):

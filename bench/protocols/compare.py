@@ -66,7 +66,14 @@ def score_sha256(protocol: Mapping[str, Any], judge: str | None) -> str:
 
 def stamped(scores: Iterable[Score], protocol: Mapping[str, Any]) -> tuple[Score, ...]:
     """The scores, each with the hash of its protocol."""
-    return tuple(replace(score, protocol=score_sha256(protocol, score.judge)) for score in scores)
+    return tuple(replace(score, protocol=score_sha256(protocol, _compared_with(score))) for score in scores)
+
+
+def _compared_with(score: Score) -> str | None:
+    """The name in ``judges`` of what a score's reference was made from: with the split, where it is not the
+    protocol's."""
+    split = score.details.get("split")
+    return score.judge if score.judge is None or split is None else f"{score.judge}@{split}"
 
 
 def differing_fields(
@@ -119,7 +126,9 @@ def require_comparable(records: Sequence[Record], where: str = "") -> None:
             known, other = first.setdefault(score.metric, (record, score))
             if known is record or other.protocol == score.protocol:
                 continue
-            fields = differing_fields(known.protocol, record.protocol, other.judge, score.judge)
+            fields = differing_fields(
+                known.protocol, record.protocol, _compared_with(other), _compared_with(score)
+            )
             listed = "; ".join(f"{name}: {a!r} and {b!r}" for name, (a, b) in fields.items())
             raise ResultError(
                 f"{where + ': ' if where else ''}'{score.title}' of '{known.cell.id}' and of "

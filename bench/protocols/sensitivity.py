@@ -20,7 +20,7 @@ from bench.artifacts import ArtifactStore
 from bench.assembly import Assembly, Progress, silent
 from bench.errors import BenchError, ResultError
 from bench.keys import canonical_json
-from bench.needs import Needs, Part, needs
+from bench.needs import Needs, Part, judge_and_split, needs
 from bench.plan import Cell, plan
 from bench.protocols.base import Protocol
 from bench.protocols.images import presented
@@ -220,15 +220,17 @@ def _look(store: ArtifactStore, views: Sequence[_View], needed: Sequence[Needs],
                     missing.setdefault((span.start, span.stop), []).append((view, item, name, span))
     for k, (bounds, tasks) in enumerate(sorted(missing.items(), key=lambda pair: pair[0])):
         progress("reference images", k, len(missing))
-        decoded: dict[str, Any] = {}
+        decoded: dict[str | None, dict[str, Any]] = {}
         for view, item, name, span in tasks:
             reference = item.references[name]
             part = Part("reference", reference.key, span.name)
             if store.exists(*part.place):  # two views of one transform
                 continue
-            reader = judge(view, name, _key(reference))
-            with _decoding_once(view.assembly.images(own.cell.data), decoded):
-                seen = reference_readout(view.assembly, own.cell.data, reader, range(*bounds))
+            asked, split = judge_and_split(name)
+            reader = judge(view, asked, _key(reference))
+            known = decoded.setdefault(split, {})
+            with _decoding_once(view.assembly.images(own.cell.data, split), known):
+                seen = reference_readout(view.assembly, own.cell.data, reader, range(*bounds), split)
             store.write(*part.place, payload.pack(*payload.readout_arrays(seen)), reference.header)
 
 

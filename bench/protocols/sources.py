@@ -14,17 +14,18 @@ from bench.protocols.images import resized
 from bench.worlds.base import ImageSet, manifest_digest
 
 
-def load_under(source: Any, cache_dir: Path, protocol: Protocol) -> ImageSet:
-    """The protocol's reference split of a source, cropped and resized as it says.
+def load_under(source: Any, cache_dir: Path, protocol: Protocol, split: str | None = None) -> ImageSet:
+    """The protocol's reference split of a source, or another one, cropped and resized as it says.
 
     A source of files of any size offers ``load_as(split, cache_dir, crop, resize_filter, side)`` beside
     ``load``; images of others are resized from the size that they have.
     """
     side = source.resolution if protocol.eval_size is None else protocol.eval_size
+    split = protocol.reference_split if split is None else split
     prepare = getattr(source, "load_as", None)
     if prepare is not None:
-        return prepare(protocol.reference_split, cache_dir, protocol.crop, protocol.resize_filter, side)
-    images = source.load(protocol.reference_split, cache_dir)
+        return prepare(split, cache_dir, protocol.crop, protocol.resize_filter, side)
+    images = source.load(split, cache_dir)
     if side in (None, source.resolution) or source.resolution is None:
         return images
     return ResizedImageSet(images, side, protocol.resize_filter)

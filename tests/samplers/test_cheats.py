@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ import yaml
 from support import SMALL_SUITE
 from torch import Tensor
 
+from bench.artifacts import open_store
 from bench.generators.base import Block, LatentSpace
 from bench.runner import run
 from bench.samplers.base import Problem, Sampler
 from bench.store import Record, RunStore
 from bench.suite import load_suite
+from bench.verify import verify
 from bench.worlds.digits import Digits
 
 
@@ -75,8 +78,12 @@ class NotANumber(Sampler):
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory) -> dict[str, Record]:
-    folder = tmp_path_factory.mktemp("cheats")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cheats")
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> dict[str, Record]:
     content: dict[str, Any] = copy.deepcopy(SMALL_SUITE)
     content["generators"]["album"] = {"kind": "python", "target": "samplers.test_cheats:AlbumConfig"}
     content["samplers"] |= {
@@ -87,9 +94,10 @@ def records(tmp_path_factory) -> dict[str, Record]:
     content["metrics"] |= {
         "diversity": {"kind": "diversity", "judge": "digits"},
         "memorisation": {"kind": "memorisation", "judge": "digits"},
+        # Copies are looked for among what the generator could have learned by heart.
+        "copies": {"kind": "memorisation", "judge": "digits", "split": "train"},
     }
-    # Copies are looked for among what the generator could have learned by heart.
-    content["protocol"] = {"reference_split": "train", "num_reference": 400}
+    content["protocol"] = {"reference_split": "val", "num_reference": 400}
     content["samples"] = {**content["samples"], "num": 40, "tile": 8}
     content.pop("curve")
     honest = {"data": "digits", "generator": "vae", "conditioner": "class"}
@@ -108,7 +116,7 @@ def value(record: Record, metric: str) -> float:
 
 
 def test_one_image_repeated_has_no_diversity(records):
-    """FID is pleased with one good image per class (12; honest best of 8: 44, n = 40); diversity tells."""
+    """FID is pleased with one good image per class (14; honest best of 8: 49, n = 40); diversity tells."""
     cheat, honest = records["vae/one-image"], records["vae/best-of"]
     assert value(cheat, "class-accuracy") >= value(honest, "class-accuracy")  # what it was made to please
     assert value(cheat, "diversity") < 1e-3 < 0.1 * value(honest, "diversity")
@@ -128,6 +136,24 @@ def test_what_is_not_a_number_fails_openly(records):
 
 def test_training_images_are_recognised(records):
     cheat, honest = records["album/best-of"], records["vae/best-of"]
-    assert value(cheat, "authenticity") == 0.0
-    assert value(cheat, "nearest-real-distance") < 0.1 * value(honest, "nearest-real-distance")
-    assert value(honest, "authenticity") > 0.1
+    assert value(cheat, "authenticity") > 0.3  # among validation images none is a copy
+    assert value(cheat, "authenticity-train") == 0.0
+    name = "nearest-real-distance-train"
+    assert value(cheat, name) < 0.1 * value(honest, name)
+    assert value(honest, "authenticity-train") > 0.1
+
+
+def test_a_score_of_another_split_says_so_and_leaves_the_others_as_they_were(records):
+    judged = [score for score in records["album/best-of"].scores if score.judge]
+    train = [score for score in judged if score.metric.endswith("-train")]
+    others = [score for score in judged if score not in train]
+    assert [score.details for score in train] == 2 * [{"n_reference": 1297, "split": "train"}]
+    assert {score.details["n_reference"] for score in others if score.metric == "fid"} == {400}
+    assert len({score.protocol for score in train} | {score.protocol for score in others}) == 2
+    assert records["album/best-of"].protocol["fields"]["num_reference"] == 400
+
+
+def test_a_run_with_scores_of_another_split_is_verified(records, folder):
+    verdicts = verify(folder / "run", open_store(str(folder / "store")), python=True)
+    assert [fault for verdict in verdicts for fault in verdict.faults] == []
+    assert any("stored scores" in verdict.stands for verdict in verdicts)
