@@ -32,6 +32,7 @@ from bench.workshop import Workshop
 
 CERTIFICATE = "certificate"
 SEVEN = 7
+NUM_TILES = 3
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,18 @@ def arrangements(picks: Sequence[int], total: int, tile: int) -> Iterator[Arrang
     for other in (tile // 2, 2 * tile):
         if other:
             yield Arrangement(f"tile {other}", _tiles(picks, total, other), other)
+
+
+def spread(num: int, total: int, tile: int) -> list[int]:
+    """At most ``num`` of ``total`` samples, evenly spread over the first, the middle and the last tile.
+
+    Networks always run on whole tiles: picks that share one are drawn again at the cost of one.
+    """
+    count = -(-total // tile)
+    chosen = sorted({k * (count - 1) // (NUM_TILES - 1) for k in range(NUM_TILES)})
+    rows = [i for k in chosen for i in range(k * tile, min((k + 1) * tile, total))]
+    num = min(num, len(rows))
+    return [rows[k * (len(rows) - 1) // max(num - 1, 1)] for k in range(num)]
 
 
 def _tiles(picks: Sequence[int], total: int, tile: int) -> tuple[tuple[int, ...], ...]:
@@ -110,14 +123,15 @@ def certify(
 
 
 def certify_cell(workshop: Workshop, own: Needs, num: int) -> dict[str, Any]:
-    """Draws ``num`` evenly spread samples of a cell in every arrangement and compares them with the stored.
+    """Draws ``num`` samples of a cell, spread over three tiles, in every arrangement and compares them with the
+    stored.
 
     The certificate is stored and returned: largest difference of a pixel (of 255) and of a latent's
     coordinate, and the share of images that are equal to the bit, by arrangement, and over those of the same
     tile and of other tiles. Raises ResultError where the cell has no stored samples.
     """
     total = own.cell.num_samples
-    picks = [k * total // min(num, total) for k in range(min(num, total))]
+    picks = spread(num, total, workshop.suite.samples.tile)
     images, latents, tile_of, drawn_on = _stored(workshop.store, own, picks)
     differences: dict[tuple[str, bool], list[np.ndarray]] = {}
     for tile in sorted(set(tile_of.values())):  # one, unless a device's memory ran out on the way

@@ -13,7 +13,14 @@ from support import FinishedRun
 
 from bench.artifacts import open_store
 from bench.assembly import Assembly
-from bench.certify import arrangements, certify, largest_stream_difference, noise_digest, read_certificate
+from bench.certify import (
+    arrangements,
+    certify,
+    largest_stream_difference,
+    noise_digest,
+    read_certificate,
+    spread,
+)
 from bench.cli import main
 from bench.needs import needs
 from bench.plan import plan
@@ -39,6 +46,13 @@ def test_arrangements_draw_every_pick_in_other_company():
         assert {0, 5, 9, 19} <= {i for batch in way.batches for i in batch}
 
 
+def test_picks_lie_in_three_tiles():
+    assert spread(7, 100, 4) == [0, 1, 3, 49, 51, 97, 99]  # of tiles 0, 12 and 24
+    assert spread(3, 10, 4) == [0, 4, 9]
+    assert spread(9, 6, 4) == [0, 1, 2, 3, 4, 5]
+    assert spread(1, 6, 4) == [0]
+
+
 def test_the_same_tile_gives_the_same_bits_and_other_tiles_nearly(finished_run: FinishedRun, tmp_path):
     out, url = finished_run.copy(tmp_path)
     cells = certify(finished_run.suite, out, CPU, open_store(url), num=7)
@@ -50,7 +64,7 @@ def test_the_same_tile_gives_the_same_bits_and_other_tiles_nearly(finished_run: 
         exact = {"largest_pixel_difference": 0, "largest_latent_difference": 0.0, "equal_images": 1.0}
         assert certificate["same_tile"] == exact
         assert certificate["other_tiles"]["largest_pixel_difference"] <= 1
-        assert certificate["other_tiles"]["largest_latent_difference"] <= 1e-4
+        assert certificate["other_tiles"]["largest_latent_difference"] <= 5e-3
         assert set(certificate["arrangements"]) == {
             "one at a time", "seven at a time", "in reverse order", "as two shards", "tile 2", "tile 8",
         }  # fmt: skip
