@@ -142,6 +142,8 @@ def print_prediction(prediction: Prediction) -> None:
 _WORK = {
     "generator_forwards": "G",
     "generator_backwards": "G back",
+    "denoiser_forwards": "denoiser",
+    "denoiser_backwards": "denoiser back",
     "auxiliary_forwards": "f",
     "auxiliary_backwards": "f back",
 }

@@ -131,7 +131,7 @@ def _own_weight_files(config: Any) -> list[tuple[str, str]]:
     paths = {str(getattr(config, name, None) or ""): known for name, known in _files(config).items()}
     found = [(path, file_hash(Path(path), known)) for path, known in paths.items() if path]
     model = getattr(config, "model", None)
-    if not found and isinstance(model, str) and not hasattr(config, "assets"):
+    if not found and isinstance(model, str) and not getattr(config, "assets", None):
         found.append((model, model_sha256(model)))
     for value in vars(config).values():
         found += _own_weight_files(value)

@@ -28,7 +28,8 @@ class Cell:
     are taken in turn (for text, as many as the data has prompts, if fewer). ``metrics`` are those that
     apply; ``curve_steps`` are within the sampler's own. ``config`` holds the components as plain data.
     ``work`` counts evaluations of single samples (views for f): ``generator_forwards``,
-    ``generator_backwards``, ``auxiliary_forwards``, ``auxiliary_backwards``.
+    ``generator_backwards``, ``auxiliary_forwards``, ``auxiliary_backwards``, and for diffusion models
+    ``denoiser_forwards``, ``denoiser_backwards``.
     """
 
     id: str
@@ -122,7 +123,12 @@ def _cell(suite: Suite, variant: Variant) -> Cell:
         metrics=tuple(name for name, m in suite.metrics.items() if applies(m, variant.data, kind)),
         curve_steps=tuple(sorted({step for step in curve if step <= sampler.steps})),
         config=config,
-        work=estimate(sampler, suite.conditioners[variant.conditioner].config, num_samples),
+        work=estimate(
+            sampler,
+            suite.conditioners[variant.conditioner].config,
+            num_samples,
+            suite.generators[variant.generator].config,
+        ),
     )
 
 
@@ -147,13 +153,26 @@ def _num_conditions(suite: Suite, variant: Variant, kind: ConditionKind, num_sam
     return min(largest, suite.samples.conditions or largest)
 
 
-def estimate(sampler: Any, conditioner: Any, num_samples: int) -> dict[str, int]:
-    """Evaluations of G and f that drawing ``num_samples`` takes.
+def estimate(sampler: Any, conditioner: Any, num_samples: int, generator: Any) -> dict[str, int]:
+    """Evaluations of G, of f and of a diffusion model's denoiser that drawing ``num_samples`` takes.
 
     Asks ``sampler.estimate(num_samples, views)`` where there is one; else an energy per starting
     candidate where there are several, a gradient of the energy per step and a last decoding.
     """
-    views = max(1, getattr(conditioner, "views", 1) or 1)
+    work = _estimate(sampler, max(1, getattr(conditioner, "views", 1) or 1), num_samples)
+    # A sampler that counts the denoiser's calls itself does not decode.
+    return work if "denoiser_forwards" in work else with_denoiser(work, generator)
+
+
+def with_denoiser(work: dict[str, int], generator: Any) -> dict[str, int]:
+    """``work`` with the denoiser's calls inside of G, for a ``generator`` (a configuration or a loaded one)
+    that states its ``denoiser_calls`` per pass."""
+    calls = getattr(generator, "denoiser_calls", 0)
+    names = {"generator_forwards": "denoiser_forwards", "generator_backwards": "denoiser_backwards"}
+    return work | {new: calls * work[old] for old, new in names.items() if calls and work.get(old)}
+
+
+def _estimate(sampler: Any, views: int, num_samples: int) -> dict[str, int]:
     own = getattr(sampler, "estimate", None)
     if own is not None:
         return {key: int(value) for key, value in own(num_samples, views).items()}

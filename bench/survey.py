@@ -28,7 +28,7 @@ from bench.needs import (
     reference_of,
     reference_spans_of,
 )
-from bench.plan import Cell, Plan, estimate
+from bench.plan import Cell, Plan, estimate, with_denoiser
 from bench.scoring import RESULT, read_drawn, sources
 from bench.spans import Span
 from bench.types import Condition
@@ -294,7 +294,10 @@ class _Surveyor:
             self.suite.samplers[cell.sampler].config,
             self.suite.conditioners[cell.conditioner].config,
         )
-        spans = [(span.name, len(span), estimate(sampler, conditioner, len(span))) for span in own.spans]
+        generator = self.suite.generators[cell.generator].config
+        spans = [
+            (span.name, len(span), estimate(sampler, conditioner, len(span), generator)) for span in own.spans
+        ]
         translator = [own.translator.key] if own.translator else []
         self._add("samples", cell.id, own.samples, cell, spans, translator)
         self._add("images", cell.id, own.samples, cell, _plain(own.spans))
@@ -343,8 +346,13 @@ class _Surveyor:
         if cell.translator is None:
             return
         config = self.suite.translators[cell.translator].config
+        generator = self.suite.generators[cell.generator].config
         parts = [
-            (span.name, len(span), {"generator_forwards": len(span), "auxiliary_forwards": len(span)})
+            (
+                span.name,
+                len(span),
+                with_denoiser({"generator_forwards": len(span), "auxiliary_forwards": len(span)}, generator),
+            )
             for span in pair_spans
         ]
         self._add("pairs", f"{cell.generator}/{cell.conditioner}", pairs, cell, parts)

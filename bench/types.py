@@ -116,7 +116,8 @@ class Timing:
 
     ``phase_s`` maps context / translate / refine / decode / score to seconds in total; ``batch_s`` holds
     every raw per-batch value (sampling phases only). Evaluations count single samples, not batches:
-    ``generator_forwards``, ``generator_backwards``, ``auxiliary_forwards`` (views), ``auxiliary_backwards``.
+    ``generator_forwards``, ``generator_backwards``, ``auxiliary_forwards`` (views), ``auxiliary_backwards``;
+    with a diffusion model ``denoiser_forwards`` and ``denoiser_backwards``, also those inside of G.
     ``setup_s`` and ``setup_evaluations`` are what was spent once, before the first sample.
     """
 

@@ -27,7 +27,7 @@ from bench.judges.base import Judge
 from bench.keys import content_key
 from bench.memory import free_memory, is_out_of_memory
 from bench.needs import Needs, Part, judge_and_split, needs
-from bench.plan import Cell, Plan
+from bench.plan import Cell, Plan, with_denoiser
 from bench.protocols.images import presented, through_codec
 from bench.provenance import hardware
 from bench.samplers.base import Problem
@@ -205,7 +205,8 @@ class Workshop:
         seconds = time.perf_counter() - begin
         trained.setup_s = {"pairs": pairs.seconds, "translator_training": seconds}
         views = {"generator_forwards": len(pairs.latents), "auxiliary_forwards": len(pairs.latents)}
-        trained.setup_evaluations = dict(Counter(views) + ground.evaluations)
+        made = with_denoiser(views, ground.generator)
+        trained.setup_evaluations = dict(Counter(made) + ground.evaluations)
         return trained
 
     def _ground(self, own: Needs) -> Ground:

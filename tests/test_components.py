@@ -43,6 +43,7 @@ REQUIRED = {
 BESIDE = {
     **{kind: {"pretrained": "openai"} for kind in ("open-clip", "aug-open-clip")},
     "composition": {"terms": [{"text": "{text}"}]},
+    "diffusion": {"weights": "/models/ddpm"},
 }
 
 

@@ -190,7 +190,11 @@ def phase_table(group: Group) -> str:
     # Only generators that see a prompt or a class have a context to make.
     context = ("context",) if any(timing.phase_s.get("context") for timing in timings) else ()
     phases_shown = (*context, "translate", "refine", "decode", "score")
-    heads = (*phases_shown, "G evaluations", "f evaluations", "set-up (s)")
+    # Where samplers walk through a diffusion model, its passes are the cost and G's tell nothing.
+    kinds = {"G": "generator", "denoiser": "denoiser", "f": "auxiliary"}
+    if not any(timing.evaluations.get("denoiser_forwards") for timing in timings):
+        del kinds["denoiser"]
+    heads = (*phases_shown, *(f"{name} evaluations" for name in kinds), "set-up (s)")
     lines = [f"| generator | sampler | {' | '.join(heads)} |", "|---|---|" + "--:|" * len(heads)]
     for record in group.records:
         timing = record.timing
@@ -199,9 +203,10 @@ def phase_table(group: Group) -> str:
         n = timing.num_samples
         phases = [f"{1000 * timing.phase_s.get(phase, 0.0) / n:.2f}" for phase in phases_shown]
         counts = timing.evaluations
-        g = (counts["generator_forwards"] / n, counts["generator_backwards"] / n)
-        f = (counts["auxiliary_forwards"] / n, counts["auxiliary_backwards"] / n)
-        evaluations = [f"{a:.0f} + {b:.0f} back" for a, b in (g, f)]
+        evaluations = [
+            f"{counts.get(f'{kind}_forwards', 0) / n:.0f} + {counts.get(f'{kind}_backwards', 0) / n:.0f} back"
+            for kind in kinds.values()
+        ]
         setup = f"{sum(timing.setup_s.values()):.1f}" if timing.setup_s else ""
         row = [escape(record.cell.generator), escape(record.cell.sampler), *phases, *evaluations, setup]
         lines.append("| " + " | ".join(row) + " |")

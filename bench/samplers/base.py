@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,9 +20,10 @@ class Problem:
     """What a sampler works on: G, f and N conditions, with one random stream each.
 
     ``translator`` is None for samplers that do not use one. ``evaluations`` counts single samples
-    through G and views through f, forwards and backwards apart; the last ``padding`` samples only fill
-    the tile and are not counted. ``context`` is what G sees of each sample besides its latent, None for
-    most; ``decode`` puts it in, so that no sampler needs to know.
+    through G (of a diffusion model through its denoiser too) and views through f, forwards and backwards
+    apart; the last ``padding`` samples only fill the tile and are not counted. ``context`` is what G sees
+    of each sample besides its latent, None for most; ``decode`` puts it in, so that no sampler needs to
+    know.
     """
 
     generator: AnyGenerator
@@ -43,7 +44,7 @@ class Problem:
 
     def decode(self, z_ND: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1]; counted."""
-        self.evaluations["generator_forwards"] += self.counted
+        self.count_decoding()
         return self.render(z_ND)
 
     def render(self, z_ND: Tensor) -> Tensor:
@@ -70,6 +71,12 @@ class Problem:
         for term, views in getattr(self.conditioner, "terms", {}).items():
             self.evaluations[f"{what}/{term}"] += self.counted * views
 
+    def count_decoding(self, direction: Literal["forwards", "backwards"] = "forwards") -> None:
+        """Counts one pass of G, and the calls of its denoiser where it is a diffusion model's pushforward."""
+        self.evaluations[f"generator_{direction}"] += self.counted
+        if calls := getattr(self.generator, "denoiser_calls", 0):
+            self.evaluations[f"denoiser_{direction}"] += self.counted * calls
+
     def plain_energy(self, z_ND: Tensor, step: int) -> Tensor:
         """Energies (N,) of images without augmentation, where the conditioner has any; counted."""
         plain = getattr(self.conditioner, "plain_energy", None)
@@ -84,7 +91,7 @@ class Problem:
 
         ``energy_N`` is cut off from its graph, which is freed here.
         """
-        self.evaluations["generator_backwards"] += self.counted
+        self.count_decoding("backwards")
         self.count_views("auxiliary_backwards")
         found = torch.autograd.grad(energy_N.sum(), inputs)
         energy_N.detach_()

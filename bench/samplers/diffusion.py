@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import SamplingError, SuiteError
-from bench.generators.noise_model import NoiseModel, trailing
+from bench.generators.noise_model import NoiseModel, finished, trailing
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.search import Range
 
@@ -71,8 +71,7 @@ class GuidedDiffusion(Sampler):
                 "generator, or another sampler."
             )
         z = generator.latent.prior(problem.streams)
-        shape = getattr(generator, "shape", (3, generator.resolution, generator.resolution))
-        return DiffusionState(z, z.view(len(z), *shape))
+        return DiffusionState(z, z.view(len(z), *generator.noise_model.shape))
 
     def step(self, problem: Problem, state: DiffusionState, t: int) -> DiffusionState:
         generator: Any = problem.generator
@@ -117,7 +116,8 @@ class GuidedDiffusion(Sampler):
     def images(self, problem: Problem, state: DiffusionState) -> Tensor:
         """Where the trajectory ended, clamped; the whole of it counts as one pass of G."""
         problem.evaluations["generator_forwards"] += problem.counted
-        return state.x_NCHW.clamp(-1, 1).expand(-1, 3, -1, -1)
+        generator: Any = problem.generator
+        return finished(generator.noise_model, state.x_NCHW)
 
     def guided_steps(self) -> int:
         """How many steps are guided at most; the window is known once the schedule is."""
@@ -128,6 +128,7 @@ class GuidedDiffusion(Sampler):
         return {
             "generator_forwards": num_samples,
             "generator_backwards": 0,
+            "denoiser_forwards": num_samples * self.steps,
             "auxiliary_forwards": guided * views,
             "auxiliary_backwards": guided * views,
         }
@@ -185,6 +186,10 @@ class SteeredDiffusion(GuidedDiffusion):
     eta: float = 1.0
     jacobian: bool = True
 
+    def estimate(self, num_samples: int, views: int) -> dict[str, int]:
+        found = super().estimate(num_samples, views)
+        return found | {"denoiser_backwards": num_samples * self.guided_steps() if self.jacobian else 0}
+
     def guide(
         self,
         problem: Problem,
@@ -207,8 +212,8 @@ class SteeredDiffusion(GuidedDiffusion):
                 with torch.no_grad():
                     clean, _ = model.predict(x_NCHW, time)
                 tracked = clean = clean.detach().requires_grad_()
-            seen = clean.clamp(-1, 1) if self.clip else clean
-            energy = problem.image_energy(seen.expand(-1, 3, -1, -1), t)
+            seen = finished(model, clean) if self.clip else model.show(clean)
+            energy = problem.image_energy(seen, t)
             (gradient,) = torch.autograd.grad(energy.sum(), tracked)
         if not self.jacobian:
             gradient = gradient / now**0.5

@@ -48,7 +48,7 @@ class NoisyClassifier:
             raise SuiteError("noisy-classifier: the conditioner must be a classifier.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeded("noisy-classifier", self.seed).initial_seed())
-            return NoisyNetwork(tuple(sizes), self.channels).to(ground.device)
+            return NoisyNetwork(tuple(sizes), self.channels, _seen(ground)).to(ground.device)
 
     def train(self, ground: Ground, pairs: Pairs, progress: Progress | None = None) -> TrainedNoisyClassifier:
         network = self.network(ground).train()
@@ -73,13 +73,17 @@ class NoisyClassifier:
         return TrainedNoisyClassifier(network, ground.device)
 
     def _images(self, ground: Ground, pairs: Pairs) -> Tensor:
-        """The pairs' images (P, 3, H, W), decoded again."""
+        """The pairs' images (P, C, h, w), made again, as a diffusion model itself sees them."""
         chunk, parts = 64, []
+        own = getattr(ground.generator, "clean", None)
         with torch.no_grad():
             for start in range(0, len(pairs.latents), chunk):
                 z = pairs.latents[start : start + chunk].to(ground.device)
                 streams = ground.streams(len(z), "noisy-classifier-images", self.seed, start)
-                parts.append(ground.problem(streams, torch.zeros(len(z), 1)).decode(z))
+                problem = ground.problem(streams, torch.zeros(len(z), 1))
+                if own is not None:
+                    problem.count_decoding()
+                parts.append(problem.decode(z) if own is None else own(z).clamp(-1, 1))
         return torch.cat(parts)
 
     def read(self, content: bytes, ground: Ground) -> TrainedNoisyClassifier:
@@ -90,14 +94,20 @@ class NoisyClassifier:
         return trained
 
 
+def _seen(ground: Ground) -> int:
+    """Channels of the noised images: a diffusion model's own, three of any other generator."""
+    model = getattr(ground.generator, "noise_model", None)
+    return 3 if model is None else model.shape[0]
+
+
 class NoisyNetwork(nn.Module):
     """Log-probabilities (N, Σ sizes), per head, of noised images and their noise levels √(1 - ᾱ) (N,)."""
 
-    def __init__(self, sizes: tuple[int, ...], channels: int):
+    def __init__(self, sizes: tuple[int, ...], channels: int, seen: int = 3):
         super().__init__()
         self.sizes = sizes
         self.level = nn.Sequential(nn.Linear(16, 64), nn.SiLU(), nn.Linear(64, 2 * channels))
-        self.stem = nn.Conv2d(3, channels, 3, padding=1)
+        self.stem = nn.Conv2d(seen, channels, 3, padding=1)
         widths = (channels, 2 * channels, 4 * channels, 4 * channels)
         self.down = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], 3, stride=2, padding=1) for i in range(3)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.errors import WeightError, nearest
+from bench.errors import BenchError, WeightError, nearest
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
@@ -42,6 +42,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "plain-classifier": _network("PlainClassifier"),
     "residual-classifier": _network("ResidualClassifier"),
     "clip": _clip,
+    "noise-unet": _network("NoiseUnet", "unet"),
 }
 
 
@@ -148,7 +149,7 @@ def load_model(
 
 
 def verify_all() -> dict[str, str]:
-    """Maps every shipped model to "ok" or to what is wrong with its file."""
+    """Maps every shipped model to a text that begins with "ok", or to what is wrong with its file."""
     report = {}
     for name in model_names():
         try:
@@ -156,4 +157,6 @@ def verify_all() -> dict[str, str]:
             report[name] = "ok"
         except WeightError as error:
             report[name] = str(error)
+        except BenchError as error:  # an extra is missing; the hash has been compared by then
+            report[name] = f"ok, not built: {error}"
     return report

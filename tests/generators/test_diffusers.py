@@ -23,6 +23,7 @@ from bench.generators import text_to_image
 from bench.generators.autoencoder_kl import AutoencoderKl
 from bench.generators.base import context_rows
 from bench.generators.diffusion import Diffusion
+from bench.generators.enlarge import enlarge
 from bench.generators.text_to_image import TextToImage
 from bench.identity import weight_hashes
 from bench.streams import Streams
@@ -92,11 +93,13 @@ def test_timesteps_and_grey_models(unconditional, tmp_path):
     grey = folders.write_unconditional(tmp_path / "grey", channels=1)
     images = Diffusion(weights=str(grey), resolution=SIZE, steps=1).load(CPU).decode(z[:, : SIZE * SIZE])
     assert images.shape == (1, 3, SIZE, SIZE)
+    large = Diffusion(weights=str(grey), resolution=2 * SIZE, steps=1).load(CPU).decode(z[:, : SIZE * SIZE])
+    assert torch.allclose(large, enlarge(images, 2 * SIZE).clamp(-1, 1), atol=1e-6)
 
 
 def test_what_is_refused_of_an_unconditional_model(unconditional, tmp_path):
-    with pytest.raises(SuiteError, match="resolution is 64, and the model makes 16 px"):
-        Diffusion(weights=str(unconditional), resolution=64).load(CPU)
+    with pytest.raises(SuiteError, match="resolution is 40, and the model makes 16 px"):
+        Diffusion(weights=str(unconditional), resolution=40).load(CPU)
     with pytest.raises(WeightError, match=r"is missing: an unconditional diffusion model.*Verify: sha256sum"):
         Diffusion(weights=str(tmp_path / "gone"), resolution=SIZE).load(CPU)
     euler = folders.write_unconditional(tmp_path / "euler", scheduler="EulerDiscreteScheduler")

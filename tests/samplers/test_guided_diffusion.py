@@ -37,6 +37,7 @@ def cosine_schedule(num: int = 1000) -> Tensor:
 class GaussianNoiseModel:
     """The exact denoiser of x_0 ~ N(0, SPREAD²)."""
 
+    shape = (3, SIZE, SIZE)
     alphas_cumprod = cosine_schedule()
 
     def gain(self, alpha: float) -> float:
@@ -47,6 +48,9 @@ class GaussianNoiseModel:
         alpha = float(self.alphas_cumprod[t])
         clean = self.gain(alpha) * x_NCHW
         return clean, (x_NCHW - alpha**0.5 * clean) / (1 - alpha) ** 0.5
+
+    def show(self, x_NCHW: Tensor) -> Tensor:
+        return x_NCHW
 
 
 class GaussianDiffusion:
@@ -187,7 +191,7 @@ def test_predictions_of_diffusers_unets_are_read_as_their_scheduler_says(kind):
         num_train_timesteps=1000, beta_schedule="linear", prediction_type=kind, clip_sample=False,
         set_alpha_to_one=True, timestep_spacing="trailing",
     )  # fmt: skip
-    model = Scheduled(lambda x, t: unet(x, t).sample, scheduler)
+    model = Scheduled(lambda x, t: unet(x, t).sample, scheduler, (3, 8, 8), 8)
     generator = GaussianDiffusion()
     generator.resolution, generator.noise_model = 8, model  # type: ignore[assignment]
     generator.latent = LatentSpace(
