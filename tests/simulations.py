@@ -26,11 +26,44 @@ def conditions(n: int, each: int = 1, kind: str = "text") -> list[Condition]:
 
 @dataclass(frozen=True)
 class Features:
-    """``draw(rng, n)`` gives (n, dim); their distance to ``reference`` is ``truth``."""
+    """``draw(rng, n)`` gives (n, dim) with the moments ``model``; their distance to ``reference`` is
+    ``truth``."""
 
     draw: Callable[[np.random.Generator, int], np.ndarray]
     reference: Moments
-    truth: float
+    model: Moments
+
+    @property
+    def truth(self) -> float:
+        a, b = self.model, self.reference
+        return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+
+    def in_classes(self, num: int, seed: int = 8) -> Features:
+        """The same with ``num`` classes, which rows belong to in turn, of equal shares and means apart by
+        half of the standard deviation; those of the reference are the same."""
+        offset = np.random.default_rng(seed).normal(size=(num, len(self.model.mean)))
+        offset *= 0.5 * np.sqrt(np.diag(self.model.covariance)) / offset.std(0)
+        offset -= offset.mean(0)
+        between = offset.T @ offset / num
+
+        def draw(draws: np.random.Generator, n: int) -> np.ndarray:
+            return self.draw(draws, n) + offset[np.arange(n) % num]
+
+        def wider(moments: Moments) -> Moments:
+            return Moments(moments.n, moments.mean, (moments.covariance + between) * (moments.n - 1))
+
+        return Features(draw, wider(self.reference), wider(self.model))
+
+    def by_prompt(self, each: int, alike: float) -> Features:
+        """The same with prompts of ``each`` rows, which share ``alike`` of their variance (of Gaussian
+        features, whose moments stay)."""
+
+        def draw(draws: np.random.Generator, n: int) -> np.ndarray:
+            prompt = np.tile(self.draw(draws, n // each), (each, 1)) - self.model.mean
+            own = self.draw(draws, n) - self.model.mean
+            return self.model.mean + np.sqrt(alike) * prompt + np.sqrt(1 - alike) * own
+
+        return Features(draw, self.reference, self.model)
 
 
 def features(kind: str, dim: int, seed: int = 7) -> Features:
@@ -53,8 +86,7 @@ def features(kind: str, dim: int, seed: int = 7) -> Features:
             return np.maximum(draws.normal(size=(n, dim)) @ mixing.T + shift, 0)
 
         reference = Moments.of(rectified(rng, 400_000, 0.0))
-        model = Moments.of(rectified(rng, 400_000))
-        return Features(rectified, reference, _distance(model, reference))
+        return Features(rectified, reference, Moments.of(rectified(rng, 400_000)))
     factor = root @ (np.eye(dim) + 0.3 * np.linalg.qr(rng.normal(size=(dim, dim)))[0])
     mean = 0.1 * rng.normal(size=dim)
 
@@ -67,11 +99,7 @@ def features(kind: str, dim: int, seed: int = 7) -> Features:
     n = 10**6  # a covariance is scatter / (n - 1)
     reference = Moments(n, np.zeros(dim), covariance * (n - 1))
     model = Moments(n, mean, factor @ factor.T * (n - 1))
-    return Features(draw, reference, _distance(model, reference))
-
-
-def _distance(a: Moments, b: Moments) -> float:
-    return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+    return Features(draw, reference, model)
 
 
 def hits(rng: np.random.Generator, n: int, each: int, share: float, spread: float) -> np.ndarray:
@@ -101,9 +129,19 @@ def share(trial: Trial, repetitions: int, seed: int = 0) -> float:
     return sum(trial(rng) for _ in range(repetitions)) / repetitions
 
 
-def frechet_trial(kind: str, dim: int, n: int, bootstrap: int = 0) -> Trial:
-    """Whether the interval of a distance holds it; with ``bootstrap`` replicates the basic bootstrap's."""
-    world, design = features(kind, dim), Design.of(conditions(n))
+def frechet_trial(
+    kind: str, dim: int, n: int, bootstrap: int = 0, *, classes: int = 0, each: int = 1, alike: float = 0.0
+) -> Trial:
+    """Whether the interval of a distance holds it; with ``bootstrap`` replicates the basic bootstrap's.
+
+    Samples are of ``classes`` in equal shares, or ``each`` of a prompt, ``alike`` as ``by_prompt`` says.
+    """
+    world, design = features(kind, dim), Design.of(conditions(n, each))
+    if classes:
+        world, design = world.in_classes(classes), Design.of(conditions(n, n // classes, "class"))
+    if each > 1:
+        world = world.by_prompt(each, alike)
+    truth = world.truth
 
     def trial(rng: np.random.Generator) -> bool:
         x = world.draw(rng, n)
@@ -114,7 +152,7 @@ def frechet_trial(kind: str, dim: int, n: int, bootstrap: int = 0) -> Trial:
         else:
             interval = found.interval(design.label)
             low, high = interval.low, interval.high
-        return bool(low <= world.truth <= high)
+        return bool(low <= truth <= high)
 
     return trial
 

@@ -152,5 +152,11 @@ def with_left_out(score: Score, found: LeftOut, design: Design, *, keep: bool = 
             "bias": found.bias,
             "digest": design.digest,
         }
+        if found.pairs is not None and np.isfinite(found.pairs.values_P).all():
+            details[JACKKNIFE]["pairs"] = {
+                "groups": found.pairs.groups_P2.tolist(),
+                "values": found.pairs.values_P.tolist(),
+                "excess": found.pairs.excess,
+            }
     method, low, high = interval.method, interval.low, interval.high
     return replace(score, interval=(low, high), interval_method=method, details=details)

@@ -18,7 +18,7 @@ from scipy import stats
 
 from bench.errors import ResultError
 from bench.statistics.design import Design
-from bench.statistics.leave_out import standard_error
+from bench.statistics.leave_out import Pairs, standard_error
 from bench.statistics.means import ALPHA, linear, unit_totals
 from bench.types import Better, Condition, Score
 
@@ -167,8 +167,22 @@ def _by_group(a: Score, b: Score) -> Result | None:
     if both.sum() < 2:
         return None
     sizes = np.where(both, (left[2] + right[2]) / 2, 0.0)
-    se = standard_error(b.value - a.value, np.where(both, right[1] - left[1], 0.0), sizes)
+    change = np.where(both, right[1] - left[1], 0.0)
+    se = standard_error(b.value - a.value, change, sizes, _changed_pairs(a, b, both))
     return difference, se, int(both.sum()) - 1, f"paired jackknife, {int(both.sum())} groups"
+
+
+def _changed_pairs(a: Score, b: Score, both_K: np.ndarray) -> Pairs | None:
+    """By how much values without pairs of groups differ; None where a record has none of the same pairs, as
+    those of older versions."""
+    left, right = (score.details[JACKKNIFE].get("pairs") for score in (a, b))
+    if left is None or right is None or left["groups"] != right["groups"]:
+        return None
+    groups = np.array(left["groups"], int).reshape(-1, 2)
+    changed = np.array(right["values"], float) - np.array(left["values"], float)
+    usable = both_K[groups].all(1)
+    excess = (float(left["excess"]) + float(right["excess"])) / 2
+    return Pairs(groups[usable], changed[usable], excess)
 
 
 def _comparison(

@@ -26,13 +26,21 @@ from simulations import (
 
 def simulations(repetitions: int) -> Iterator[tuple[str, str, Callable[[], float]]]:
     """What is measured, of what, and the measurement."""
-    few = max(repetitions // 5, 1)
+    few = max(2 * repetitions // 5, 1)
     for kind, dim, n in (
         ("gaussian", 64, 160), ("gaussian", 64, 512), ("rectified", 64, 160), ("rectified", 64, 512),
         ("heavy", 64, 160), ("heavy", 64, 512), ("gaussian", 192, 512), ("rectified", 192, 512),
         ("heavy", 192, 2048),
     ):  # fmt: skip
         yield "coverage", f"FID, {kind}, d = {dim}, n = {n}", partial(share, frechet_trial(kind, dim, n), few)
+    for n, classes in ((160, 10), (510, 10), (2000, 100)):
+        dim = 192 if n == 2000 else 64
+        trial = frechet_trial("gaussian", dim, n, classes=classes)
+        yield "coverage", f"FID, gaussian, d = {dim}, n = {n}, {classes} classes", partial(share, trial, few)
+    for dim, alike in ((64, 0.3), (128, 0.1), (128, 0.3), (128, 0.6)):
+        trial = frechet_trial("gaussian", dim, 512, each=8, alike=alike)
+        label = f"FID, gaussian, d = {dim}, 64 prompts x 8, {alike:.0%} alike"
+        yield "coverage", label, partial(share, trial, few)
     for n in (160, 512):
         trial = frechet_trial("heavy", 64, n, bootstrap=60)
         yield "coverage", f"FID by plain bootstrap, heavy, d = 64, n = {n}", partial(share, trial, few)
@@ -62,8 +70,10 @@ def simulations(repetitions: int) -> Iterator[tuple[str, str, Callable[[], float
             partial(share, hits_trial(n, each), repetitions),
         )
     for kind, dim, n, shared in (
-        ("gaussian", 64, 512, 0.0), ("heavy", 64, 512, 0.0), ("gaussian", 64, 160, 0.0),
-        ("gaussian", 64, 512, 0.5),
+        ("gaussian", 64, 160, 0.0), ("heavy", 64, 160, 0.0), ("rectified", 64, 160, 0.0),
+        ("gaussian", 64, 512, 0.0), ("heavy", 64, 512, 0.0), ("rectified", 64, 512, 0.0),
+        ("gaussian", 64, 512, 0.5), ("gaussian", 192, 512, 0.0), ("heavy", 192, 512, 0.0),
+        ("rectified", 192, 512, 0.0),
     ):  # fmt: skip
         trial = frechet_pair_trial(kind, dim, n, shared=shared)
         label = f"paired FID, {kind}, d = {dim}, n = {n}, {shared:.0%} shared"

@@ -1,8 +1,8 @@
 """How long the interval of FID takes at n = 5,000, d = 2,048 (``--samples``, ``--features`` for others).
 
-Prints seconds for the interval that scores get (40 groups left out, eight subsets for the bias) and for a
-plain bootstrap, with the intervals and the truth. Threads are those of OMP_NUM_THREADS. Figures of one run
-are in bench/docs/uncertainty.md.
+Prints seconds for the interval that scores get (40 groups left out, 20 pairs of them, eight subsets for the
+bias) and for a plain bootstrap, with the intervals and the truth; ``--classes`` for class conditions, which
+weight what stays. Threads are those of OMP_NUM_THREADS. Figures of one run are in bench/docs/uncertainty.md.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from bench.statistics.design import Design
 from bench.statistics.frechet import frechet_bootstrap, frechet_left_out
 
 
-def main(num_samples: int, dim: int, replicates: int) -> None:
-    world = features("gaussian", dim)
+def main(num_samples: int, dim: int, replicates: int, classes: int) -> None:
+    world, design = features("gaussian", dim), Design.of(conditions(num_samples))
+    if classes:
+        world = world.in_classes(classes)
+        design = Design.of(conditions(num_samples, num_samples // classes, "class"))
     x = world.draw(np.random.default_rng(0), num_samples).astype(np.float32)
-    design = Design.of(conditions(num_samples))
-    print(f"n = {num_samples}, d = {dim}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads", flush=True)
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(f"n = {num_samples}, d = {dim}, {classes} classes, {threads} threads", flush=True)
     begin, cpu = time.perf_counter(), time.process_time()
     found = frechet_left_out(x, world.reference, design)
     interval = found.interval(design.label)
@@ -50,5 +53,6 @@ if __name__ == "__main__":
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--features", type=int, default=2048)
     parser.add_argument("--replicates", type=int, default=60, help="of the bootstrap; 0: none")
+    parser.add_argument("--classes", type=int, default=0)
     arguments = parser.parse_args()
-    main(arguments.samples, arguments.features, arguments.replicates)
+    main(arguments.samples, arguments.features, arguments.replicates, arguments.classes)

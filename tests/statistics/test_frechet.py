@@ -34,6 +34,31 @@ def test_each_value_is_that_of_the_samples_that_stay(n, dim, each):
     for k in range(design.num_groups):
         expected = distance(x[design.group_N != k], world.reference)
         assert found.values_K[k] == pytest.approx(expected, **tolerance)
+    assert np.array_equal(np.unique(found.pairs.groups_P2), np.sort(found.pairs.groups_P2.ravel()))
+    for pair, value in list(zip(found.pairs.groups_P2, found.pairs.values_P))[:5]:
+        expected = distance(x[~np.isin(design.group_N, pair)], world.reference)
+        assert value == pytest.approx(expected, **tolerance)
+
+
+def test_what_stays_of_a_class_counts_for_all_of_it(monkeypatch):
+    """Against weighted moments taken one by one, with samples turned once and turned each time."""
+    rng, dim, counts = np.random.default_rng(0), 5, [25, 25, 31, 60]
+    label_N = np.repeat(np.arange(4), counts)
+    x = rng.normal(size=(len(label_N), dim)) + label_N[:, None]
+    reference = Moments.of(rng.normal(size=(300, dim)))
+    design = Design.of([Condition(id=f"c{k}", kind="class", labels={"c": str(k)}) for k in label_N])
+    kept = frechet_left_out(x, reference, design)
+    monkeypatch.setattr("bench.statistics.frechet._KEPT", 0)
+    turned = frechet_left_out(x, reference, design)
+    assert kept.values_K == pytest.approx(turned.values_K, rel=1e-9)
+    for k in range(design.num_groups):
+        stay = design.group_N != k
+        left = np.bincount(label_N[stay], minlength=4)
+        weight = (np.array(counts) / left)[label_N[stay]] * stay.sum() / len(label_N)
+        mean = weight @ x[stay] / stay.sum()
+        covariance = (weight[:, None] * (x[stay] - mean)).T @ (x[stay] - mean) / (stay.sum() - 1)
+        expected = frechet_distance(mean, covariance, reference.mean, reference.covariance)
+        assert kept.values_K[k] == pytest.approx(expected, rel=1e-9)
 
 
 def test_bootstrap_replicates_are_those_of_the_samples_drawn():
@@ -118,6 +143,7 @@ def test_fid_has_an_interval_about_its_value_without_bias():
     assert score.value == result.scores[0].value
     assert sum(score.interval) / 2 == pytest.approx(score.value - score.details["bias"])
     assert len(score.details["jackknife"]["values"]) == 40
+    assert len(score.details["jackknife"]["pairs"]["values"]) == 20
     (point,) = with_intervals(config, evidence, result, design, curve=True)
     assert point.interval == score.interval
     assert "jackknife" not in point.details

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from simulations import conditions
 from bench.errors import MetricError
 from bench.statistics.design import Design
 from bench.statistics.intervals import with_intervals
-from bench.statistics.leave_out import standard_error
+from bench.statistics.leave_out import LeftOut, Pairs, pair_variance, standard_error
 from bench.types import Evidence, MetricResult, Readout, Score
 
 
@@ -93,6 +93,37 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
     values = np.array([np.delete(x, np.flatnonzero(design.group_N == k)).mean() for k in range(90)])
     se = standard_error(x.mean(), values, design.sizes_K)
     assert se == pytest.approx(x.std(ddof=1) / np.sqrt(90), rel=1e-9)
+
+
+def test_terms_in_pairs_of_groups_count_once():
+    """Of a squared mean about 0 all variance is in pairs: 2 dim / n², and the jackknife says twice that."""
+    rng, num, n, dim = np.random.default_rng(0), 20, 100, 50
+    group = np.repeat(np.arange(num), n // num)
+    pairs = np.arange(num).reshape(-1, 2)
+    plain, corrected = [], []
+    for _ in range(100):
+        x = rng.normal(size=(n, dim))
+        value = np.square(x.mean(0)).sum()
+        values = np.array([np.square(x[group != k].mean(0)).sum() for k in range(num)])
+        both = np.array([np.square(x[~np.isin(group, pair)].mean(0)).sum() for pair in pairs])
+        sizes = np.bincount(group).astype(float)
+        plain.append(standard_error(value, values, sizes) ** 2)
+        corrected.append(standard_error(value, values, sizes, Pairs(pairs, both)) ** 2)
+    assert np.mean(plain) == pytest.approx(4 * dim / n**2, rel=0.2)
+    assert np.mean(corrected) == pytest.approx(2 * dim / n**2, rel=0.3)
+    # Where all is linear there is nothing to take off.
+    values = np.array([x[group != k].mean() for k in range(num)])
+    both = np.array([x[~np.isin(group, pair)].mean() for pair in pairs])
+    assert pair_variance(float(x.mean()), values, sizes, Pairs(pairs, both)) < 1e-20
+
+
+def test_an_interval_ends_where_the_truth_cannot_be():
+    found = LeftOut(1.0, np.array([0.9, 1.1, 1.0, 1.0]), np.full(4, 5.0), bias=2.0, least=0.0)
+    assert (found.interval("").low, found.interval("").high) == (0.0, 0.0)
+    found = replace(found, bias=0.9)
+    free = replace(found, least=None).interval("")
+    assert free.low < 0
+    assert (found.interval("").low, found.interval("").high) == (0.0, free.high)
 
 
 def test_groups_of_unlike_size_are_weighted():

@@ -7,9 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from simulations import cosines, frechet_pair_trial, hits_trial, paired_trial, share, side
+from simulations import (
+    conditions,
+    cosines,
+    features,
+    frechet_pair_trial,
+    hits_trial,
+    paired_trial,
+    share,
+    side,
+)
 
 from bench.errors import ResultError
+from bench.statistics.design import Design
+from bench.statistics.frechet import frechet_left_out
+from bench.statistics.intervals import with_left_out
 from bench.statistics.paired import compare_paired, holm, holm_adjusted
 from bench.types import Score
 
@@ -94,6 +106,22 @@ def test_equals_are_told_apart_as_rarely_as_promised(trial):
 
 def test_the_interval_of_a_difference_holds_it():
     assert 0.91 < share(paired_trial(256, 4, 0.02, rejects=False), 300) < 0.99
+
+
+def test_a_record_of_an_older_version_without_pairs_of_groups_is_compared_without_them():
+    world, design = features("gaussian", 32), Design.of(conditions(96))
+    rng, sides = np.random.default_rng(0), []
+    for name in ("a", "b"):
+        found = frechet_left_out(world.draw(rng, 96), world.reference, design)
+        score = Score(metric="fid", title="FID", value=found.value, better="lower", n=96)
+        sides.append(side(name, 96, 1, score=with_left_out(score, found, design)))
+    (new,) = compare_paired(*sides)
+    kept = dict(sides[0].scores[0].details["jackknife"])
+    del kept["pairs"]
+    older = replace(sides[0], scores=(replace(sides[0].scores[0], details={"jackknife": kept}),))
+    (old,) = compare_paired(older, sides[1])
+    assert (old.difference, old.method) == (new.difference, new.method)
+    assert 0.6 * old.se < new.se < old.se
 
 
 def test_equal_frechet_distances_are_told_apart_as_rarely_as_promised():
