@@ -86,12 +86,16 @@ def _warned(score: Score, record: Record) -> str:
 
 
 def latex_value(score: Score, *, bold: bool = False) -> str:
-    """A value with its 95 % interval: ``± half`` where both sides round to the same, else both sides."""
+    """A value with its 95 % interval: ``± half`` where both sides round to the same, else both sides, and
+    [low, high] where the value is not in it."""
     text = shown(score)
     value = rf"\textbf{{{text}}}" if bold else text
     if score.interval is None or not math.isfinite(score.value):
         return value
     digits = len(text.partition(".")[2])
+    if not score.interval[0] <= score.value <= score.interval[1]:
+        low, high = (f"{bound:.{digits}f}" for bound in score.interval)
+        return rf"{value} {{\scriptsize $[{low}, {high}]$}}"
     below, above = (f"{abs(bound - score.value):.{digits}f}" for bound in score.interval)
     sides = rf"$\pm${below}" if below == above else rf"$^{{+{above}}}_{{-{below}}}$"
     return rf"{value} {{\scriptsize {sides}}}"
@@ -113,7 +117,7 @@ def latex_document(titles: Sequence[str], files: Sequence[str]) -> str:
             r"\begin{table}[ht]",
             r"\centering",
             rf"\caption{{{latex_escape(title)}. Best of each generator in bold;",
-            r"$\pm$ is the 95\,\% interval.}",
+            r"$\pm$ and $[\,]$ are 95\,\% intervals, of distances biased at small $n$ without that bias.}",
             rf"\resizebox{{\ifdim\width>\linewidth\linewidth\else\width\fi}}{{!}}{{\input{{{file}}}}}",
             r"\end{table}",
         ]

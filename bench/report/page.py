@@ -27,7 +27,7 @@ from bench.report.tables import (
     phase_table,
     scores_table,
 )
-from bench.report.trust import LEGEND, level_with_best
+from bench.report.trust import LEGEND, interval_notes, level_with_best
 from bench.store import RunStore, atomic_write, scores_frame
 
 FORMATS = ("md", "latex", "csv", "png", "svg")
@@ -86,7 +86,7 @@ def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) ->
     for group in listed:
         names = [column.metric for column in headline_columns(group)]
         table = markdown_table(group, level_with_best(group.records, _samples(store, group), names))
-        lines += [f"## {escape(group.data)}, {group.kind} conditions", "", table, *_legend(table)]
+        lines += [f"## {escape(group.data)}, {group.kind} conditions", "", table, *_legend(group, table)]
         csv = folder / f"table-{group.slug}.csv"
         lines.append(_judges(group))
         if "csv" in formats:
@@ -152,9 +152,11 @@ def _samples(store: RunStore, group: Group) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _legend(table: str) -> list[str]:
-    """What the marks in a table mean, of those that are there."""
-    used = ["[low, high]: 95 % interval, of FID without the bias of small n"] if "[" in table else []
+def _legend(group: Group, table: str) -> list[str]:
+    """What the marks in a group's table mean, of those that are there."""
+    names = {column.metric for column in headline_columns(group)}
+    shown = (s for r in group.records for s in r.scores if s.step is None and s.metric in names)
+    used = ["[low, high]: 95 % interval", *interval_notes(shown)] if "[" in table else []
     used += [text for mark, text in LEGEND.items() if f" {mark}" in table or f"({mark}" in table]
     return ["; ".join(used) + ".", ""] if used else []
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from bench.errors import ResultError
+from bench.statistics.leave_out import BIAS_STAYS
 from bench.statistics.paired import Comparison, Side, compare_paired, holm
 from bench.store import Record
 from bench.types import Score
@@ -23,6 +24,22 @@ LEGEND = {
     SMALL_N: "small n: so few samples that the value is biased upwards; compare equal n only",
     LEVEL: "≈: not told from the best of its generator (paired, 5 % for the whole table by Holm's method)",
 }
+
+WITHOUT_BIAS = (
+    "intervals of distances biased at small n (FID …) speak of infinitely many samples: what so few samples "
+    "add is in the value and not in the interval, which may lie wholly below it"
+)
+WITH_BIAS = (
+    "where samples are fewer than about 1.6 times the features, a distance's interval speaks of that many "
+    "samples, bias and all"
+)
+
+
+def interval_notes(scores: Iterable[Score]) -> list[str]:
+    """What must be known of the intervals of these scores beyond their being 95 % intervals."""
+    seen = [score for score in scores if score.interval is not None]
+    notes = [WITHOUT_BIAS] if any(score.details.get("bias") for score in seen) else []
+    return notes + [WITH_BIAS] * any(BIAS_STAYS in score.interval_method for score in seen)
 
 
 def is_ranked(score: Score, record: Record) -> bool:

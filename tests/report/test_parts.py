@@ -176,6 +176,7 @@ def test_latex_values_have_their_interval():
     assert latex_value(score) == r"3.91 {\scriptsize $\pm$0.20}"
     assert latex_value(replace(score, interval=(3.71, 4.31)), bold=True).startswith(r"\textbf{3.91}")
     assert "^{+0.40}_{-0.20}" in latex_value(replace(score, interval=(3.71, 4.31)))
+    assert latex_value(replace(score, interval=(0.0, 0.494))) == r"3.91 {\scriptsize $[0.00, 0.49]$}"
     assert latex_value(replace(score, interval=None)) == "3.91"
 
 

@@ -49,10 +49,15 @@ def _look(record: Record, group: Group) -> tuple[str, int]:
 
 
 def _error_bars(scores: Sequence[Score]) -> dict[str, Any] | None:
-    """Asymmetric bars from 95 % intervals; None where no score has one."""
+    """Asymmetric bars from 95 % intervals; None where no score has one. A bar starts at its value: there is
+    none where the interval lies beside it, as that of a biased distance may."""
     if not any(score.interval for score in scores):
         return None
     pairs = [score.interval or (score.value, score.value) for score in scores]
+    pairs = [
+        (low, high) if low <= score.value <= high else (score.value, score.value)
+        for score, (low, high) in zip(scores, pairs)
+    ]
     return {
         "type": "data",
         "symmetric": False,

@@ -30,7 +30,7 @@ from bench.report.tables import (
     shown,
     variant_name,
 )  # fmt: skip
-from bench.report.trust import LEGEND, is_ranked, level_with_best, warnings
+from bench.report.trust import LEGEND, interval_notes, is_ranked, level_with_best, warnings
 from bench.store import Record, RunStore, atomic_write, finite
 from bench.types import Score
 
@@ -199,7 +199,7 @@ def _run(
         "weights": dict(run.get("provenance", {}).get("weights", {})),
         "notes": evidence.notes,
         "published": _published(store, evidence),
-        "legend": LEGEND,
+        "legend": [*interval_notes(s for r in records for s in r.scores if s.step is None), *LEGEND.values()],
     }
     return page, found_charts, browsers
 
