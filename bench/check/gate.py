@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from bench.check.quality import Quality, compare_quality, read_cells
 from bench.check.settings import CheckSettings
-from bench.check.sides import HEAD, Side, checkout
+from bench.check.sides import HEAD, Side, checkout, sharing
 from bench.check.speed import Measured, measure
 from bench.errors import BenchError, nearest
 from bench.store import RunStore
@@ -227,15 +227,17 @@ def _time(
         answer = side.ask("time", cell=cell)
         return answer["wall"], answer["cpu"]
 
-    measured = measure(
-        lambda: run(sides[0], cells[0]["id"]),
-        lambda: run(sides[1], cells[1]["id"]),
-        settings,
-        comparisons=num,
-        seed=seed,
-        device="cpu" if loaded["hardware"]["threads"] else "cuda",
-        told=lambda done, total: told(cells[1]["variant"], done, total),
-    )
+    with sharing(sides) as place:
+        measured = measure(
+            lambda: run(sides[0], cells[0]["id"]),
+            lambda: run(sides[1], cells[1]["id"]),
+            settings,
+            comparisons=num,
+            seed=seed,
+            device="cpu" if loaded["hardware"]["threads"] else "cuda",
+            place=place,
+            told=lambda done, total: told(cells[1]["variant"], done, total),
+        )
     part = f"{second['max_steps']} of {second['steps']} steps" if steps else f"all {second['steps']} steps"
     return measured, f"{second['samples']} samples, {part}"
 

@@ -14,6 +14,7 @@ from bench.check.settings import CheckSettings
 from bench.errors import BenchError
 
 Run = Callable[[], tuple[float, float]]  # wall-clock and processor seconds of one run
+Place = Callable[[int], None]
 Told = Callable[[int, int], None]
 
 
@@ -36,9 +37,12 @@ def measure(
     comparisons: int = 1,
     seed: int = 0,
     device: str = "cpu",
+    place: Place = lambda pair: None,
     told: Told = lambda done, total: None,
 ) -> Measured:
     """Measures until there is a verdict, or ``max_rounds``. Both sides are warm when this is called.
+
+    ``place`` is called with a number before every pair of runs, to move both sides to one processor.
 
     Raises BenchError where the processor's clock is asked for and the work is not the processor's.
     """
@@ -55,13 +59,18 @@ def measure(
         cpus.append(cpu)
         return cpu if settings.clock == "processor" else wall
 
-    pairs = np.array([[timed(base), timed(base)] for _ in range(settings.noise_rounds)])
+    twice = []
+    for pair in range(settings.noise_rounds):
+        place(pair)
+        twice.append((timed(base), timed(base)))
+    pairs = np.array(twice)
     noise = spread(np.log(pairs[:, 0] / pairs[:, 1]))
     base_s: list[float] = []
     head_s: list[float] = []
     found: Speed | None = None
     for look in settings.looks:
         while len(base_s) < look:
+            place(len(base_s))
             sides = [(base, base_s), (head, head_s)]
             order.shuffle(sides)
             for run, seconds in sides:

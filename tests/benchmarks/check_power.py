@@ -27,7 +27,7 @@ import numpy as np
 from bench.check.machine import snapshot
 from bench.check.rank import judge
 from bench.check.settings import CheckSettings
-from bench.check.sides import HEAD, Side
+from bench.check.sides import HEAD, Side, sharing
 from bench.check.speed import measure
 
 SUITE = """\
@@ -89,7 +89,8 @@ def live(out: Path, name: str, head_code: Path, num: int) -> None:
 
             for _ in range(min(PER_PROCESS, num - done)):
                 begin = time.perf_counter()
-                found = measure(lambda: run(base), lambda: run(head), settings, seed=done)
+                with sharing([base, head]) as place:
+                    found = measure(lambda: run(base), lambda: run(head), settings, seed=done, place=place)
                 line = {
                     "verdict": found.speed.verdict, "ratio": found.speed.ratio, "rounds": found.speed.rounds,
                     "more_rounds": found.speed.more_rounds, "noise": found.noise,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -18,7 +19,7 @@ from bench.check.gate import EXIT_CODES, CellCheck, Check
 from bench.check.quality import Quality, compare_quality, read_cells
 from bench.check.rank import Speed
 from bench.check.settings import CheckSettings
-from bench.check.sides import HEAD, Side, checkout
+from bench.check.sides import HEAD, Side, checkout, sharing
 from bench.check.speed import Measured
 from bench.cli import main
 from bench.errors import BenchError
@@ -134,6 +135,19 @@ def test_a_fault_of_a_side_is_told_and_its_death_too(small_suite, tmp_path):
             side.ask("time", cell="x")
     with pytest.raises(BenchError, match="holds no package"), Side("base", tmp_path):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no threads")
+def test_sides_share_a_processor_that_changes_and_are_free_afterwards():
+    with Side("base") as base, Side("head") as head:
+        processes = [side._process.pid for side in (base, head)]
+        allowed = sorted(os.sched_getaffinity(0))
+        with sharing([base, head]) as place:
+            for number in range(len(allowed) + 1):
+                place(number)
+                only = {allowed[number % len(allowed)]}
+                assert [os.sched_getaffinity(pid) for pid in processes] == [only, only]
+        assert [sorted(os.sched_getaffinity(pid)) for pid in processes] == [allowed, allowed]
 
 
 # --- where base is

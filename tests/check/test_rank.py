@@ -108,6 +108,23 @@ def test_measuring_interleaves_stops_when_settled_and_is_reproducible():
     assert again == log
 
 
+def test_both_runs_of_a_pair_have_the_same_place():
+    at: list[int] = []
+    log: list[tuple[str, int]] = []
+
+    def side(name):
+        def once():
+            log.append((name, at[-1]))
+            return 1.0, 1.0
+
+        return once
+
+    settings = CheckSettings(rounds=10, max_rounds=10, noise_rounds=5)
+    measure(side("b"), side("h"), settings, place=at.append)
+    assert at == [*range(5), *range(10)]
+    assert [place for _, place in log] == [k for k in at for _ in range(2)]
+
+
 def test_what_disturbs_is_noticed():
     rng = np.random.default_rng(0)
     calls = iter(range(10**6))
