@@ -123,8 +123,8 @@ def certify(
 
 
 def certify_cell(workshop: Workshop, own: Needs, num: int) -> dict[str, Any]:
-    """Draws ``num`` samples of a cell, spread over three tiles, in every arrangement and compares them with the
-    stored.
+    """Draws ``num`` samples of a cell, spread over three tiles, in every arrangement and compares them with
+    what is stored.
 
     The certificate is stored and returned: largest difference of a pixel (of 255) and of a latent's
     coordinate, and the share of images that are equal to the bit, by arrangement, and over those of the same
