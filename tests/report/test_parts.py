@@ -20,11 +20,14 @@ from bench.errors import BenchError, ResultError
 from bench.report import FORMATS, read_formats, write_report
 from bench.report.breakdown import cuts, wilson_interval
 from bench.report.evidence import RunEvidence, nearest_rows
+from bench.report.html import charts
 from bench.report.html.charts import undominated
 from bench.report.html.page import script_json
 from bench.report.html.sprites import Sprites, thumbnail
 from bench.report.latex import latex_escape, latex_table, latex_value
 from bench.report.tables import groups
+from bench.report.trust import WITH_BIAS, WITHOUT_BIAS, interval_notes
+from bench.statistics.leave_out import BIAS_STAYS
 from bench.store import RunStore
 from bench.types import Score
 
@@ -169,6 +172,25 @@ def test_latex_prints_untrusted_text_and_runs_no_command():
     assert "U+1F600" in text
     assert "\n" not in text
     assert "e" in text
+
+
+def test_readers_are_told_what_an_interval_of_a_distance_speaks_of():
+    plain = Score(metric="a", title="A", value=0.9, n=9, interval=(0.8, 1.0))
+    freed = Score(metric="fid", title="FID", value=3.9, n=9, interval=(0.0, 0.5), details={"bias": 4.0})
+    assert interval_notes([plain]) == []
+    assert interval_notes([plain, freed]) == [WITHOUT_BIAS]
+    stays = replace(
+        freed, details={"bias": None}, interval_method=f"jackknife; {BIAS_STAYS}, which takes more"
+    )
+    assert interval_notes([stays]) == [WITH_BIAS]
+
+
+def test_no_bar_is_drawn_where_an_interval_lies_beside_its_value():
+    inside = Score(metric="fid", title="FID", value=4.0, n=9, interval=(3.0, 6.0))
+    beside = replace(inside, interval=(0.0, 0.5))
+    bars = charts._error_bars([inside, beside])
+    assert bars is not None
+    assert (bars["array"], bars["arrayminus"]) == ([2.0, 0.0], [1.0, 0.0])
 
 
 def test_latex_values_have_their_interval():
