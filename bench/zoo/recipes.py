@@ -18,6 +18,7 @@ from bench.streams import Streams
 from bench.worlds import shapes
 from bench.zoo import networks
 from bench.zoo.augment import add_noise, jitter, shift
+from bench.zoo.diffusion_recipe import DiffusionTraining
 from bench.zoo.figures import generator_figures
 from bench.zoo.layered_recipe import LayeredAutoencoderTraining, LayeredGanTraining
 from bench.zoo.training import (
@@ -366,6 +367,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "digits-biggan": recipe(
         GanTraining, 15, 5000, "class-conditional GAN on digits, latent z and class embedding y",
         data="digits", classes=True, channels=16, z_dim=32,
+    ),
+    "digits-diffusion": recipe(
+        DiffusionTraining, 16, 5000, "unconditional diffusion model on digits",
+        data="digits", side=8, channels=[32, 64],
     ),
     "shapes-vae": recipe(
         VaeTraining, 13, 5000, "unconditional VAE on shapes", data="shapes", z_dim=32, channels=24, beta=1.0

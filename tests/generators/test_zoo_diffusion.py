@@ -19,6 +19,7 @@ from bench.samplers.base import Problem
 from bench.samplers.diffusion import ClassifierGuidance, SteeredDiffusion
 from bench.samplers.draw import draw
 from bench.samplers.langevin import Langevin
+from bench.samplers.prior import Prior
 from bench.streams import Streams
 from bench.translator.base import Ground
 from bench.translator.noisy_classifier import NoisyClassifier
@@ -27,7 +28,7 @@ from bench.types import Condition
 from bench.worlds.digits import Digits
 from bench.zoo.diffusion_recipe import schedule_config, unet_config
 from bench.zoo.unet import NoiseUnet
-from bench.zoo.weights import WEIGHTS_DIR, file_sha256, model_sha256, save_model
+from bench.zoo.weights import WEIGHTS_DIR, card, file_sha256, load_model, model_sha256, save_model
 
 pytest.importorskip("diffusers")
 CPU = torch.device("cpu")
@@ -164,3 +165,40 @@ def test_the_noise_aware_classifier_sees_the_models_own_images(generator):
     guided = draw(ClassifierGuidance(steps=3), problem(generator, 4, trained))
     assert torch.isfinite(guided.images).all()
     assert guided.images.shape == (4, 3, 32, 32)
+
+
+# --- the model that ships
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Diffusion(model="digits-diffusion", steps=8).load(CPU)
+
+
+def accuracy(images: torch.Tensor) -> float:
+    judge = load_model("digits-classifier-judge")
+    return float((judge(images)["digit"].argmax(1) == torch.arange(len(images)) % 10).float().mean())
+
+
+def test_what_ships_draws_digits(shipped):
+    content = card("digits-diffusion")
+    assert content["bytes"] < 4e6
+    assert content["figures"]["confidence"] > 0.9
+    assert content["figures"]["fid"] < 0.5 * card("digits-vae")["figures"]["fid"]
+    images = shipped.decode(shipped.latent.prior(Streams.from_seed(60, "shipped")))
+    probabilities = load_model("digits-classifier-judge")(images)["digit"].softmax(1)
+    assert probabilities.amax(1).mean() > 0.8
+    assert len(probabilities.argmax(1).unique()) >= 8
+
+
+def test_guidance_makes_the_digits_that_are_asked_for(shipped):
+    own = problem(shipped, 40)
+    config = NoisyClassifier(num_pairs=320, channels=16, steps=200, batch_size=32, learning_rate=3e-3)
+    pairs = synthesize(shipped, own.conditioner, config, CPU)  # type: ignore[arg-type]
+    noisy = config.train(Ground(shipped, own.conditioner, CPU), pairs)
+    prior = accuracy(draw(Prior(), own).images)
+    assert prior < 0.3
+    guided = draw(ClassifierGuidance(steps=12, scale=3.0), problem(shipped, 40, noisy)).images
+    assert accuracy(guided) > prior + 0.3
+    steered = draw(SteeredDiffusion(steps=12, scale=1.0), problem(shipped, 40)).images
+    assert accuracy(steered) > prior + 0.3

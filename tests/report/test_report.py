@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from bench.errors import ResultError
 from bench.payload import to_pngs
 from bench.report.page import write_page
-from bench.report.tables import escape, groups, markdown_table
+from bench.report.tables import escape, groups, markdown_table, phase_table
 from bench.store import CellInfo, Record, RunStore
 from bench.types import Score, Timing
 
@@ -191,3 +192,17 @@ def test_nothing_to_report_is_an_error(tmp_path, make_run):
         write_page([], tmp_path / "out")
     with pytest.raises(ResultError, match="holds no records yet"):
         write_page([make_run([])], tmp_path / "out")
+
+
+def test_costs_name_the_denoiser_where_there_is_one():
+    plain = make_record("prior")
+    assert plain.timing is not None
+    counts = {**plain.timing.evaluations, "denoiser_forwards": 60, "denoiser_backwards": 4}
+    guided = make_record("tr0n", timing=replace(plain.timing, evaluations=counts))
+    (only,) = groups([plain])
+    assert "denoiser" not in phase_table(only)
+    (both,) = groups([plain, guided])
+    text = phase_table(both)
+    assert "| G evaluations | denoiser evaluations | f evaluations |" in text
+    assert "| 2 + 2 back | 15 + 1 back | 2 + 2 back |" in text
+    assert "| 2 + 2 back | 0 + 0 back | 2 + 2 back |" in text

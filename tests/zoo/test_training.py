@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.zoo import training
+from bench.zoo import diffusion_recipe, figures, training
 from bench.zoo.train import build, train
 from bench.zoo.weights import file_sha256
 
@@ -18,13 +18,15 @@ def little_data(monkeypatch):
     """Recipes draw from a small part of their world, so that a test takes seconds."""
     monkeypatch.setattr(training, "NUM_SHAPES", 200)
     monkeypatch.setattr(training, "NUM_CAPTIONED", 200)
+    monkeypatch.setattr(figures, "NUM", 100)
+    monkeypatch.setattr(diffusion_recipe, "DRAWN_STEPS", 2)
 
 
 def last_step_only(checkpoint_dir, name: str):
     return torch.load(checkpoint_dir / f"{name}.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("name", ["digits-vae", "digits-biggan"])
+@pytest.mark.parametrize("name", ["digits-vae", "digits-biggan", "digits-diffusion"])
 def test_an_interrupted_training_gives_the_same_file(name, tmp_path):
     whole = train(name, steps=4, out=tmp_path / "whole", checkpoint_dir=tmp_path / "a", report_every=1)
     stopped = train(
@@ -53,7 +55,7 @@ def test_an_unknown_recipe_names_the_nearest():
         build("shape-gan", torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", ["digits-classifier-judge", "digits-vae"])
+@pytest.mark.parametrize("name", ["digits-classifier-judge", "digits-vae", "digits-diffusion"])
 def test_a_few_steps_lower_the_loss(name):
     training, _ = build(name, torch.device("cpu"), 60)
     key = "loss" if "classifier" in name else "error"
