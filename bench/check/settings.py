@@ -24,8 +24,11 @@ class CheckSettings:
     ``max_rounds``. ``alarm`` bounds the chance of a false "slower" or "faster" in the whole check, ``miss``
     that of "same" at a true difference of ``min_effect``. A pair's two runs take ``unit_s`` seconds each at
     most (fewer refinement steps where a tile takes longer). ``noise_rounds`` pairs of base against itself
-    give the machine's spread first. ``clock`` "processor" compares the seconds that the processor worked for
-    the side (CPU devices only): on a machine with other load they tell more, but not of waiting.
+    give the machine's spread first.
+
+    ``clock`` "wall" compares the wall-clock's seconds, "processor" those that the processor worked for the
+    side (CPU devices only), in which other load does not count, nor does waiting. "auto" is the wall-clock
+    unless base's own runs show other load; the processor's then, with no verdict that the wall-clock denies.
 
     Quality: ``margins`` maps metrics to the loss that is acceptable, in the metric's own unit. Others may
     lose ``margin_share`` of the baseline's value where lower is better, ``margin`` where higher is.
@@ -38,7 +41,7 @@ class CheckSettings:
     alarm: Share = 0.01
     miss: Share = 0.025
     unit_s: Annotated[float, Field(gt=0)] = 1.0
-    clock: Literal["wall", "processor"] = "wall"
+    clock: Literal["auto", "wall", "processor"] = "auto"
     margin: Annotated[float, Field(ge=0)] = 0.02
     margin_share: Annotated[float, Field(ge=0)] = 0.05
     margins: Mapping[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from bench.check.machine import notices, snapshot
+from bench.check.machine import Snapshot, notices, snapshot
 from bench.check.rank import Speed, judge, spread
 from bench.check.settings import CheckSettings
 from bench.errors import BenchError
@@ -16,16 +18,23 @@ from bench.errors import BenchError
 Run = Callable[[], tuple[float, float]]  # wall-clock and processor seconds of one run
 Place = Callable[[int], None]
 Told = Callable[[int, int], None]
+CLOCKS: tuple[Literal["wall", "processor"], ...] = ("wall", "processor")
+AWAY = 0.1  # share of its time that the processor may work for others, in half of the runs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """``noise`` is the spread of log ratios of base against itself, ``base_s`` and ``head_s`` all seconds."""
+    """``noise`` is the spread of log ratios of base against itself. ``base_s`` and ``head_s`` are all seconds
+    of the wall-clock, ``base_cpu_s`` and ``head_cpu_s`` those that the processor worked; the verdict and the
+    noise are of ``clock``."""
 
     speed: Speed
     noise: float
     base_s: tuple[float, ...]
     head_s: tuple[float, ...]
+    base_cpu_s: tuple[float, ...] = ()
+    head_cpu_s: tuple[float, ...] = ()
+    clock: Literal["wall", "processor"] = "wall"
     notices: tuple[str, ...] = ()
 
 
@@ -43,47 +52,67 @@ def measure(
     """Measures until there is a verdict, or ``max_rounds``. Both sides are warm when this is called.
 
     ``place`` is called with a number before every pair of runs, to move both sides to one processor.
-
     Raises BenchError where the processor's clock is asked for and the work is not the processor's.
     """
     if settings.clock == "processor" and not device.startswith("cpu"):
         raise BenchError(f"clock 'processor' says nothing about work on '{device}'. Use 'wall'.")
     order = random.Random(seed)
     before = snapshot()
-    walls: list[float] = []
-    cpus: list[float] = []
-
-    def timed(run: Run) -> float:
-        wall, cpu = run()
-        walls.append(wall)
-        cpus.append(cpu)
-        return cpu if settings.clock == "processor" else wall
-
     twice = []
     for pair in range(settings.noise_rounds):
         place(pair)
-        twice.append((timed(base), timed(base)))
-    pairs = np.array(twice)
-    noise = spread(np.log(pairs[:, 0] / pairs[:, 1]))
-    base_s: list[float] = []
-    head_s: list[float] = []
+        twice.append((base(), base()))
+    alone = np.array(twice)  # (rounds, first or second, wall or processor)
+    clock = _clock(settings, alone.reshape(-1, 2), before, device)
+    column = CLOCKS.index(clock)
+    pairs: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    in_order = [run for pair in twice for run in pair]
     found: Speed | None = None
     for look in settings.looks:
-        while len(base_s) < look:
-            place(len(base_s))
-            sides = [(base, base_s), (head, head_s)]
+        while len(pairs) < look:
+            place(len(pairs))
+            sides = [0, 1]
             order.shuffle(sides)
-            for run, seconds in sides:
-                seconds.append(timed(run))
-            told(len(base_s), settings.max_rounds)
-        found = judge(np.array(base_s), np.array(head_s), settings, comparisons)
+            took = {side: (base, head)[side]() for side in sides}
+            in_order += [took[side] for side in sides]
+            pairs.append((took[0], took[1]))
+            told(len(pairs), settings.max_rounds)
+        seconds = np.array(pairs)
+        found = judge(seconds[:, 0, column], seconds[:, 1, column], settings, comparisons)
+        if settings.clock == "auto" and clock == "processor":
+            found = _agreed(found, judge(seconds[:, 0, 0], seconds[:, 1, 0], settings, comparisons))
         if found.verdict != "inconclusive":
             break
     assert found is not None
-    return Measured(
-        speed=found,
-        noise=noise,
-        base_s=tuple(base_s),
-        head_s=tuple(head_s),
-        notices=tuple(notices(before, snapshot(), walls, cpus, device=device)),
-    )
+    said = notices(before, snapshot(), *zip(*in_order), device=device)
+    if clock == "processor":
+        said.append("the seconds compared are those that the processor worked, not the wall-clock's")
+    columns = {
+        name: tuple(seconds[:, side, k].tolist())
+        for k, ending in enumerate(("_s", "_cpu_s"))
+        for side, name in enumerate((f"base{ending}", f"head{ending}"))
+    }
+    noise = spread(np.log(alone[:, 0, column] / alone[:, 1, column]))
+    return Measured(speed=found, noise=noise, clock=clock, notices=tuple(said), **columns)
+
+
+def _clock(
+    settings: CheckSettings, runs_N2: np.ndarray, machine: Snapshot, device: str
+) -> Literal["wall", "processor"]:
+    """The clock to go by: where others use the processors as well, the one that does not count their time."""
+    if settings.clock != "auto":
+        return settings.clock
+    if not device.startswith("cpu"):
+        return "wall"
+    away = float(np.median(1 - np.minimum(runs_N2[:, 1] / runs_N2[:, 0], 1)))
+    crowded = machine.load is not None and machine.load > (os.cpu_count() or 1) + 1
+    return "processor" if away > AWAY or crowded else "wall"
+
+
+def _agreed(processor: Speed, wall: Speed) -> Speed:
+    """The processor's verdict, unless the wall-clock denies it: waiting counts as well, and work that moved
+    to where the processor does not see it."""
+    denied = {"slower": ("faster",), "faster": ("slower",), "same": ("slower", "faster")}
+    if wall.verdict in denied.get(processor.verdict, ()):
+        return replace(processor, verdict="inconclusive", more_rounds=processor.rounds)
+    return processor

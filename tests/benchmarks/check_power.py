@@ -96,6 +96,7 @@ def live(out: Path, name: str, head_code: Path, num: int) -> None:
                     "more_rounds": found.speed.more_rounds, "noise": found.noise,
                     "seconds": time.perf_counter() - begin, "load": snapshot().load,
                     "notices": found.notices, "base_s": found.base_s, "head_s": found.head_s,
+                    "base_cpu_s": found.base_cpu_s, "head_cpu_s": found.head_cpu_s, "clock": found.clock,
                 }  # fmt: skip
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
@@ -112,13 +113,17 @@ def show(log: Path) -> None:
     print(
         f"live {log.stem}: {len(lines)} checks, {dict(counts)}; ratio {np.median(ratios):.3f} "
         f"({min(ratios):.3f} to {max(ratios):.3f}), rounds {np.mean(rounds):.0f}, "
-        f"A/A spread {np.median(noise):.3f}, load {np.median(load):.1f}"
+        f"A/A spread {np.median(noise):.3f}, load {np.median(load):.1f}, "
+        f"clocks {dict(Counter(line['clock'] for line in lines))}"
     )
 
 
 def resample(out: Path, num: int = 2000) -> None:
     lines = [json.loads(line) for line in (out / "aa.jsonl").read_text(encoding="utf-8").splitlines()]
-    series = [np.log(line["head_s"]) - np.log(line["base_s"]) for line in lines]
+    names = [
+        ("head_cpu_s", "base_cpu_s") if x["clock"] == "processor" else ("head_s", "base_s") for x in lines
+    ]
+    series = [np.log(line[head]) - np.log(line[base]) for line, (head, base) in zip(lines, names)]
     blocks = [d[i : i + BLOCK] for d in series for i in range(0, len(d) - BLOCK + 1, BLOCK)]
     settings, rng = CheckSettings(), np.random.default_rng(0)
     for effect in (0.0, 0.05, 0.10):

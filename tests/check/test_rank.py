@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.check import speed
+from bench.check.machine import Snapshot
 from bench.check.rank import bounds, judge, signed_rank_cdf, spread, walsh_averages
 from bench.check.settings import CheckSettings, read_settings
 from bench.check.speed import measure
 from bench.errors import BenchError
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch):
+    """What the tests' own machine is at must not choose the clock."""
+    monkeypatch.setattr(speed, "snapshot", lambda: Snapshot(load=0.5, clock_mhz=None, throttled=None))
 
 
 @pytest.mark.parametrize("n", [5, 12])
@@ -146,11 +154,34 @@ def test_the_processors_clock_ignores_waiting():
         return lambda: (work * rng.uniform(1, 9), work * np.exp(0.01 * rng.standard_normal()))
 
     quick = {"rounds": 20, "max_rounds": 20}
-    assert measure(side(1.0), side(1.1), CheckSettings(**quick)).speed.verdict == "inconclusive"
+    on_the_wall = measure(side(1.0), side(1.1), CheckSettings(**quick, clock="wall"))
+    assert on_the_wall.speed.verdict == "inconclusive"
     found = measure(side(1.0), side(1.1), CheckSettings(**quick, clock="processor"))
     assert found.speed.verdict == "slower"
     with pytest.raises(BenchError, match="says nothing about work on 'cuda'"):
         measure(side(1.0), side(1.0), CheckSettings(clock="processor"), device="cuda")
+
+
+def test_where_others_work_the_processors_clock_decides_and_the_walls_may_deny():
+    def found(base, head, **settings):
+        rng = np.random.default_rng(0)
+
+        def side(wall, cpu):
+            return lambda: (wall * rng.uniform(1, 1.02), cpu * np.exp(0.01 * rng.standard_normal()))
+
+        quick = CheckSettings(rounds=20, max_rounds=20, **settings)
+        return measure(side(*base), side(*head), quick)
+
+    quiet = found((1.0, 1.0), (1.2, 1.0))  # head waits: on a quiet machine the wall-clock says it
+    assert (quiet.clock, quiet.speed.verdict) == ("wall", "slower")
+    busy = found((1.5, 1.0), (1.8, 1.2))
+    assert (busy.clock, busy.speed.verdict) == ("processor", "slower")
+    assert "not the wall-clock's" in " ".join(busy.notices)
+    assert busy.base_s[0] >= 1.5 > busy.base_cpu_s[0]
+    waits = found((1.5, 1.0), (2.0, 1.0))
+    assert (waits.clock, waits.speed.verdict, waits.speed.more_rounds) == ("processor", "inconclusive", 20)
+    assert found((1.5, 1.0), (2.0, 1.0), clock="processor").speed.verdict == "same"
+    assert found((1.5, 1.0), (2.0, 1.0), clock="wall").speed.verdict == "slower"
 
 
 def test_settings_are_read_and_faults_name_the_key(tmp_path):
