@@ -277,7 +277,7 @@ class Workshop:
             final = self._read_or_none(Part("images", own.samples.key, span.name))
             curve = self._read_or_none(curve_part) if curve_part and own.has_curve(span) else ({}, {})
             if final is not None and curve is not None:
-                return payload.decode_pngs(final[0]), _decode_snapshots(curve[0])
+                return payload.decode_pngs(final[0]), payload.decode_steps(curve[0])
         begin = time.perf_counter()
         drawn, energies, timer, counts, tile = self._draw(own, span)
         seconds = {"setup": timer.began - begin, "draw": time.perf_counter() - timer.began}
@@ -288,12 +288,7 @@ class Workshop:
         timing = timer.timing(num_samples=len(span), batch_size=tile, evaluations=counts)
         made: list[tuple[Part, Identity, bytes]] = []
         if curve_part is not None and own.snapshots is not None and own.has_curve(span):
-            arrays = {
-                f"{step}/{name}": values
-                for step, stack in snapshots.items()
-                for name, values in payload.encode_pngs(stack).items()
-            }
-            made.append((curve_part, own.snapshots, payload.pack(arrays)))
+            made.append((curve_part, own.snapshots, payload.pack(payload.encode_steps(snapshots))))
         part = Part("images", own.samples.key, span.name)
         made.append((part, own.samples, payload.pack(payload.encode_pngs(images))))
         seconds["encode"] = time.perf_counter() - begin
@@ -474,14 +469,6 @@ def reference_readout(
     if getattr(judge, "labelled", False):
         known = [Condition(id=shown.ids[i], kind="class", labels=dict(shown.attributes[i])) for i in chosen]
     return judge.readout(images, known)
-
-
-def _decode_snapshots(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    steps = list(dict.fromkeys(name.partition("/")[0] for name in arrays))
-    return {
-        step: payload.decode_pngs({name: arrays[f"{step}/{name}"] for name in ("png", "png_end")})
-        for step in sorted(steps, key=int)
-    }
 
 
 def _final_energy(

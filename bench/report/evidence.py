@@ -101,12 +101,9 @@ class RunEvidence:
                     if found:  # only the first spans have a curve
                         break
                     raise
-                here = sorted({int(name.partition("/")[0]) for name in arrays})
-                steps = here if steps is None else steps
-                stacks = [
-                    payload.decode_pngs({part: arrays[f"{step}/{part}"] for part in ("png", "png_end")})
-                    for step in steps
-                ]
+                by_step = payload.decode_steps(arrays)
+                steps = [int(step) for step in by_step] if steps is None else steps
+                stacks = [by_step[str(step)] for step in steps]
                 found += [[stack[i] for stack in stacks] for i in range(len(stacks[0]))]
         except (ArtifactError, KeyError, ValueError) as error:
             self.note(f"no trajectory of {record.cell.variant}: {error}")

@@ -139,7 +139,7 @@ def draw_tiled(
     ``index`` holds each sample's number in its cell, by which it gets its row; 0, 1, 2, … by default.
     """
     index = range(len(problem)) if index is None else index
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, Tensor] = {}
     snapshots = sorted(set(snapshots))
     for positions, rows in tiles(index, tile):
         filled = fill_tile(positions, rows, tile).to(problem.streams.device)
@@ -153,9 +153,8 @@ def draw_tiled(
         drawn = draw(sampler, part, timer=timer, snapshots=snapshots, max_steps=max_steps)
         named = {"images": drawn.images, "latents": drawn.latents, "failed_step": drawn.failed_step}
         for name, values in (named | {str(t): x for t, x in drawn.snapshots.items()}).items():
-            column = found.setdefault(name, [torch.empty(0)] * len(index))
-            for position, row in zip(positions.tolist(), rows.tolist()):
-                column[position] = values[row]
-    stacked = {name: torch.stack(column) for name, column in found.items()}
-    images, latents, failed = (stacked.pop(name) for name in ("images", "latents", "failed_step"))
-    return Draw(images, latents, failed, {int(t): x for t, x in stacked.items()})
+            if name not in found:
+                found[name] = values.new_empty((len(index), *values.shape[1:]))
+            found[name][positions.to(values.device)] = values[rows.to(values.device)]
+    images, latents, failed = (found.pop(name) for name in ("images", "latents", "failed_step"))
+    return Draw(images, latents, failed, {int(t): x for t, x in found.items()})
