@@ -142,8 +142,8 @@ def check(
             stack.enter_context(Side(name, code)) for name, code in (("base", base.code), ("head", HEAD))
         ]
         loaded = [
-            side.ask(
-                "load", suite=str(suite_path.resolve()), overrides=list(overrides), device=device,
+            side.load(
+                suite=str(suite_path.resolve()), overrides=list(overrides), device=device,
                 store=str(folder / side.name / "store"),
             )
             for side in sides
@@ -216,28 +216,44 @@ def _time(
     sides: list[Side], cells: tuple[dict[str, Any], dict[str, Any]], settings: CheckSettings, num: int,
     seed: int, loaded: dict[str, Any], told: Told,
 ) -> tuple[Measured, str]:  # fmt: skip
-    """The seconds of a cell on both sides, and what a run of it is."""
-    first = sides[0].ask("prepare", cell=cells[0]["id"], unit_s=settings.unit_s)
-    steps = min(first["max_steps"], cells[1]["steps"]) if first["max_steps"] < first["steps"] else None
-    second = sides[1].ask(
-        "prepare", cell=cells[1]["id"], unit_s=settings.unit_s, max_steps=steps or cells[1]["steps"]
-    )
+    """The seconds of a cell on both sides, and what a run of it is.
 
-    def run(side: Side, cell: str) -> tuple[float, float]:
-        answer = side.ask("time", cell=cell)
+    Two sides go on in new processes now and then. Where one process is both, what it was given is both's.
+    """
+    two = sides[0] is not sides[1]
+
+    def ready(side: int, steps: int | None) -> dict[str, Any]:
+        if two:
+            sides[side].renew()
+        return sides[side].ask("prepare", cell=cells[side]["id"], unit_s=settings.unit_s, max_steps=steps)
+
+    first = ready(0, None)
+    steps = min(first["max_steps"], cells[1]["steps"]) if first["max_steps"] < first["steps"] else None
+    own = first["max_steps"], steps or cells[1]["steps"]
+    second = ready(1, own[1])
+
+    def renew() -> None:
+        for side in (0, 1):
+            ready(side, own[side])
+
+    def run(side: int) -> tuple[float, float]:
+        answer = sides[side].ask("time", cell=cells[side]["id"])
         return answer["wall"], answer["cpu"]
 
     with sharing(sides) as place:
         measured = measure(
-            lambda: run(sides[0], cells[0]["id"]),
-            lambda: run(sides[1], cells[1]["id"]),
+            lambda: run(0),
+            lambda: run(1),
             settings,
             comparisons=num,
             seed=seed,
             device="cpu" if loaded["hardware"]["threads"] else "cuda",
             place=place,
+            renew=renew if two else None,
             told=lambda done, total: told(cells[1]["variant"], done, total),
         )
+    for side in sides:
+        side.settle()
     part = f"{second['max_steps']} of {second['steps']} steps" if steps else f"all {second['steps']} steps"
     return measured, f"{second['samples']} samples, {part}"
 
@@ -277,8 +293,8 @@ def check_variants(
         folder = work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tr0n-bench-check-")))
         folder.mkdir(parents=True, exist_ok=True)
         side = stack.enter_context(Side("head"))
-        loaded = side.ask(
-            "load", suite=str(suite_path.resolve()), overrides=list(overrides), device=device,
+        loaded = side.load(
+            suite=str(suite_path.resolve()), overrides=list(overrides), device=device,
             store=str(folder / "store"),
         )  # fmt: skip
         pairs = {}

@@ -60,13 +60,13 @@ class Speed:
     more_rounds: int = 0
 
 
-def judge(base_s: np.ndarray, head_s: np.ndarray, settings: CheckSettings, comparisons: int = 1) -> Speed:
-    """The verdict on pairs of seconds (N,), ``comparisons`` of which share the check's ``alarm``.
+def judge(d: np.ndarray, settings: CheckSettings, comparisons: int = 1, per: int = 1) -> Speed:
+    """The verdict on log ratios of head's seconds to base's, (N,), each of ``per`` rounds; ``comparisons`` of
+    them share the check's ``alarm``.
 
     *slower*: by more than half of ``min_effect``, beyond chance. *faster* likewise. *same*: by less than
     ``min_effect``, beyond chance. Else *inconclusive*. Levels are shared among the looks at the data.
     """
-    d = np.log(head_s) - np.log(base_s)
     n, averages = len(d), walsh_averages(d)
     looks = len(settings.looks)
     low, high = bounds(averages, n, settings.alarm / (2 * looks * comparisons))
@@ -87,9 +87,9 @@ def judge(base_s: np.ndarray, head_s: np.ndarray, settings: CheckSettings, compa
         verdict=verdict,
         ratio=math.exp(estimate),
         interval=(math.exp(low) if math.isfinite(low) else 0.0, math.exp(high)),
-        rounds=n,
+        rounds=n * per,
         spread=spread(d),
-        more_rounds=more,
+        more_rounds=more * per,
     )
 
 

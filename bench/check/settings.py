@@ -24,7 +24,8 @@ class CheckSettings:
     ``max_rounds``. ``alarm`` bounds the chance of a false "slower" or "faster" in the whole check, ``miss``
     that of "same" at a true difference of ``min_effect``. A pair's two runs take ``unit_s`` seconds each at
     most (fewer refinement steps where a tile takes longer). ``noise_rounds`` pairs of base against itself
-    give the machine's spread first.
+    give the machine's spread first. Where base and head are processes of their own, both are new ones after
+    every ``per_process`` pairs, which then count as one: processes of equal code differ in speed.
 
     ``clock`` "wall" compares the wall-clock's seconds, "processor" those that the processor worked for the
     side (CPU devices only), in which other load does not count, nor does waiting. "auto" is the wall-clock
@@ -37,6 +38,7 @@ class CheckSettings:
     rounds: Annotated[int, Field(ge=10)] = 40
     max_rounds: Annotated[int, Field(ge=10)] = 320
     noise_rounds: Annotated[int, Field(ge=5)] = 20
+    per_process: Annotated[int, Field(ge=1)] = 4
     min_effect: Share = 0.05
     alarm: Share = 0.01
     miss: Share = 0.025

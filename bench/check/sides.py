@@ -25,6 +25,9 @@ class Side:
     def __init__(self, name: str, code: Path = HEAD):
         self.name, self.code = name, code
         self._process: subprocess.Popen[str] | None = None
+        self._suite: dict[str, Any] = {}
+        self._forks = False
+        self._child: int | None = None
 
     def __enter__(self) -> Side:
         if not (self.code / "bench" / "__init__.py").is_file():
@@ -37,6 +40,7 @@ class Side:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._child = None
         if self._process is None:
             return
         with contextlib.suppress(OSError):
@@ -51,11 +55,36 @@ class Side:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def load(self, **suite: Any) -> dict[str, Any]:
+        """Lets the process read a suite; returns its cells and the hardware."""
+        loaded = self.ask("load", **suite)
+        self._suite = suite
+        # A fork must not have seen CUDA, and other systems' libraries do not bear one.
+        self._forks = sys.platform == "linux" and bool(loaded["hardware"]["threads"])
+        return loaded
+
+    def renew(self) -> None:
+        """Goes on in a new process, with the suite read and no network loaded: what a process happens to be
+        given, memory above all, makes one in ten slower by 8 % for as long as it lives."""
+        self.settle()
+        if self._forks:
+            self._child = self.ask("fork")["pid"]
+        else:
+            self.__exit__()
+            self.__enter__()
+            self.ask("load", **self._suite)
+
+    def settle(self) -> None:
+        """Goes on in the process that read the suite."""
+        if self._child is not None:
+            self._child = None
+            self.ask("leave")
+
     def pin(self, processors: Collection[int]) -> None:
         """Lets the thread that draws run on these processors only, where the system can say so (Linux)."""
         if self._process is not None and processors:
             with contextlib.suppress(OSError):
-                os.sched_setaffinity(self._process.pid, processors)
+                os.sched_setaffinity(self._child or self._process.pid, processors)
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """The answer to a request. Raises BenchError for a fault of the side, or its death."""

@@ -47,11 +47,13 @@ def measure(
     seed: int = 0,
     device: str = "cpu",
     place: Place = lambda pair: None,
+    renew: Callable[[], None] | None = None,
     told: Told = lambda done, total: None,
 ) -> Measured:
     """Measures until there is a verdict, or ``max_rounds``. Both sides are warm when this is called.
 
-    ``place`` is called with a number before every pair of runs, to move both sides to one processor.
+    ``place`` is called with a number before every pair of runs, to move both sides to one processor;
+    ``renew`` after every ``per_process`` pairs, to go on in new processes, both sides warm again.
     Raises BenchError where the processor's clock is asked for and the work is not the processor's.
     """
     if settings.clock == "processor" and not device.startswith("cpu"):
@@ -70,6 +72,8 @@ def measure(
     found: Speed | None = None
     for look in settings.looks:
         while len(pairs) < look:
+            if renew is not None and pairs and len(pairs) % settings.per_process == 0:
+                renew()
             place(len(pairs))
             sides = [0, 1]
             order.shuffle(sides)
@@ -78,9 +82,11 @@ def measure(
             pairs.append((took[0], took[1]))
             told(len(pairs), settings.max_rounds)
         seconds = np.array(pairs)
-        found = judge(seconds[:, 0, column], seconds[:, 1, column], settings, comparisons)
+        per = settings.per_process if renew is not None else 1
+        units = by_process(np.log(seconds[:, 1] / seconds[:, 0]), per)
+        found = judge(units[:, column], settings, comparisons, per)
         if settings.clock == "auto" and clock == "processor":
-            found = _agreed(found, judge(seconds[:, 0, 0], seconds[:, 1, 0], settings, comparisons))
+            found = _agreed(found, judge(units[:, 0], settings, comparisons, per))
         if found.verdict != "inconclusive":
             break
     assert found is not None
@@ -94,6 +100,11 @@ def measure(
     }
     noise = spread(np.log(alone[:, 0, column] / alone[:, 1, column]))
     return Measured(speed=found, noise=noise, clock=clock, notices=tuple(said), **columns)
+
+
+def by_process(log_ratios: np.ndarray, per: int) -> np.ndarray:
+    """(N, …) log ratios of pairs in their order → (N / per, …), the median of each process's."""
+    return np.stack([np.median(log_ratios[k : k + per], axis=0) for k in range(0, len(log_ratios), per)])
 
 
 def _clock(

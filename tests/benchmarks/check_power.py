@@ -5,12 +5,11 @@
 
 Live: base and head are two processes that draw real samples (digits-vae, 2 Langevin steps on a tile of 4),
 measured as ``check`` does at its defaults. For A/A both run this code; for a planted slow-down the head runs
-a copy in which every Langevin step works longer by that share of its own processor time. A pair of processes
-serves five checks, so that memory layouts differ among them too. Every series is kept.
+a copy in which every Langevin step works longer by that share of its own processor time. Every series is
+kept.
 
-Resampled: 2,000 checks whose pairs are drawn in blocks of ten from all live A/A pairs of log seconds, with
-the head multiplied by 1.00, 1.05 or 1.10: what the rule does under this machine's noise, tails and
-autocorrelation included, without the processes' own differences. Figures: bench/docs/check.md.
+Resampled: 2,000 checks whose pairs of processes are drawn from all live A/A ones, with the head multiplied by
+1.00, 1.05 or 1.10. Figures: bench/docs/check.md.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from bench.check.machine import snapshot
 from bench.check.rank import judge
 from bench.check.settings import CheckSettings
 from bench.check.sides import HEAD, Side, sharing
-from bench.check.speed import measure
+from bench.check.speed import by_process, measure
 
 SUITE = """\
 name: power
@@ -40,7 +39,6 @@ samples: {num: 4, tile: 4}
 variants: {matrix: {data: digits, generator: vae, conditioner: class, sampler: langevin}}
 """
 PER_PROCESS = 5
-BLOCK = 10
 
 
 def slowed(folder: Path, share: float) -> Path:
@@ -76,12 +74,15 @@ def live(out: Path, name: str, head_code: Path, num: int) -> None:
     while done < num:
         with Side("base") as base, Side("head", head_code) as head:
             cells = [
-                side.ask("load", suite=str(suite), overrides=[], device="cpu", store=str(out / "store"))
+                side.load(suite=str(suite), overrides=[], device="cpu", store=str(out / "store"))
                 for side in (base, head)
             ]
             cell = cells[0]["cells"][0]["id"]
-            for side in (base, head):
-                side.ask("prepare", cell=cell, unit_s=settings.unit_s)
+
+            def renew(sides: tuple[Side, Side] = (base, head), cell: str = cell) -> None:
+                for side in sides:
+                    side.renew()
+                    side.ask("prepare", cell=cell, unit_s=CheckSettings().unit_s, max_steps=2)
 
             def run(side: Side, cell: str = cell) -> tuple[float, float]:
                 answer = side.ask("time", cell=cell)
@@ -89,8 +90,11 @@ def live(out: Path, name: str, head_code: Path, num: int) -> None:
 
             for _ in range(min(PER_PROCESS, num - done)):
                 begin = time.perf_counter()
+                renew()
                 with sharing([base, head]) as place:
-                    found = measure(lambda: run(base), lambda: run(head), settings, seed=done, place=place)
+                    found = measure(
+                        lambda: run(base), lambda: run(head), settings, seed=done, place=place, renew=renew
+                    )
                 line = {
                     "verdict": found.speed.verdict, "ratio": found.speed.ratio, "rounds": found.speed.rounds,
                     "more_rounds": found.speed.more_rounds, "noise": found.noise,
@@ -120,20 +124,20 @@ def show(log: Path) -> None:
 
 def resample(out: Path, num: int = 2000) -> None:
     lines = [json.loads(line) for line in (out / "aa.jsonl").read_text(encoding="utf-8").splitlines()]
-    names = [
-        ("head_cpu_s", "base_cpu_s") if x["clock"] == "processor" else ("head_s", "base_s") for x in lines
-    ]
-    series = [np.log(line[head]) - np.log(line[base]) for line, (head, base) in zip(lines, names)]
-    blocks = [d[i : i + BLOCK] for d in series for i in range(0, len(d) - BLOCK + 1, BLOCK)]
     settings, rng = CheckSettings(), np.random.default_rng(0)
+    series = []
+    for line in lines:
+        ending = "cpu_s" if line["clock"] == "processor" else "s"
+        d = np.log(line[f"head_{ending}"]) - np.log(line[f"base_{ending}"])
+        series.append(by_process(d, settings.per_process))
+    values, most = np.concatenate(series), settings.max_rounds // settings.per_process
     for effect in (0.0, 0.05, 0.10):
         counts: Counter[str] = Counter()
         for _ in range(num):
-            picks = rng.integers(len(blocks), size=settings.max_rounds // BLOCK)
             # Whichever ran first is drawn by chance, so each pair's sign may be turned.
-            d = np.concatenate([blocks[k] for k in picks]) * rng.choice([-1.0, 1.0], settings.max_rounds)
+            d = rng.choice(values, most) * rng.choice([-1.0, 1.0], most) + np.log1p(effect)
             for look in settings.looks:
-                found = judge(np.ones(look), np.exp(d[:look] + np.log1p(effect)), settings)
+                found = judge(d[: look // settings.per_process], settings, per=settings.per_process)
                 if found.verdict != "inconclusive":
                     break
             counts[found.verdict] += 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -85,7 +87,7 @@ def test_the_gate_end_to_end(slow_code, finished_run: FinishedRun, small_suite, 
     path = small_suite(variants={"matrix": {"data": "digits", "generator": "vae", "conditioner": "class",
                                             "sampler": ["tr0n"]}})  # fmt: skip
     settings = tmp_path / "check.yaml"
-    settings.write_text("{rounds: 16, max_rounds: 16, noise_rounds: 5, unit_s: 0.05}")
+    settings.write_text("{rounds: 12, max_rounds: 12, per_process: 1, noise_rounds: 5, unit_s: 0.05}")
     out = tmp_path / "check"
     code = main(
         ["check", str(path), "--baseline", str(finished_run.out), "--base-code", str(slow_code), "--device",
@@ -135,6 +137,29 @@ def test_a_fault_of_a_side_is_told_and_its_death_too(small_suite, tmp_path):
             side.ask("time", cell="x")
     with pytest.raises(BenchError, match="holds no package"), Side("base", tmp_path):
         pass
+
+
+def test_a_side_goes_on_in_a_new_process_that_has_read_the_suite(finished_run: FinishedRun, tmp_path):
+    suite = {"suite": str(finished_run.path), "overrides": [], "device": "cpu", "store": str(tmp_path)}
+    with Side("head") as side:
+        cell = side.load(**suite)["cells"][0]["id"]
+        seen = set()
+        for _ in range(3):
+            side.renew()
+            seen.add(side._child or side._process.pid)
+        assert len(seen) == 3
+        assert "variant" in side.ask("load", **suite)["cells"][0]
+        side.settle()
+        assert side._child is None
+        assert side.ask("load", **suite)["cells"][0]["id"] == cell
+        if sys.platform == "linux":
+            side.renew()
+            os.kill(side._child, signal.SIGKILL)
+            with pytest.raises(BenchError, match="the process that drew has died"):
+                side.ask("time", cell=cell)
+        side._forks = False  # as where forking will not do
+        side.renew()
+        assert side.ask("load", **suite)["cells"][0]["id"] == cell
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no threads")

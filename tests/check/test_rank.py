@@ -49,7 +49,7 @@ def verdicts(effect: float, sigma: float, num: int) -> Counter:
     for _ in range(num):
         d = sigma * rng.standard_t(3, settings.max_rounds) + np.log1p(effect)
         for look in settings.looks:
-            speed = judge(np.ones(look), np.exp(d[:look]), settings)
+            speed = judge(d[:look], settings)
             if speed.verdict != "inconclusive":
                 break
         found[speed.verdict] += 1
@@ -68,19 +68,19 @@ def test_five_per_cent_is_hardly_ever_called_the_same():
 
 def test_noise_is_inconclusive_and_the_rounds_it_asks_for_settle_it():
     settings, rng = CheckSettings(), np.random.default_rng(0)
-    few = judge(np.ones(40), np.exp(0.3 * rng.standard_normal(40)), settings)
+    few = judge(0.3 * rng.standard_normal(40), settings)
     assert few.verdict == "inconclusive"
     assert few.more_rounds > 100
     total = 40 + 2 * few.more_rounds
-    many = judge(np.ones(total), np.exp(0.3 * rng.standard_normal(total)), settings)
+    many = judge(0.3 * rng.standard_normal(total), settings)
     assert many.verdict == "same"
 
 
 def test_many_cells_share_one_error_rate():
     rng = np.random.default_rng(5)
     d = 0.06 * rng.standard_normal(40) + np.log(1.06)
-    alone = judge(np.ones(40), np.exp(d), CheckSettings())
-    among = judge(np.ones(40), np.exp(d), CheckSettings(), comparisons=1000)
+    alone = judge(d, CheckSettings())
+    among = judge(d, CheckSettings(), comparisons=1000)
     assert among.interval[0] < alone.interval[0]
 
 
@@ -131,6 +131,32 @@ def test_both_runs_of_a_pair_have_the_same_place():
     measure(side("b"), side("h"), settings, place=at.append)
     assert at == [*range(5), *range(10)]
     assert [place for _, place in log] == [k for k in at for _ in range(2)]
+
+
+def test_new_processes_count_as_one_however_often_they_run():
+    """One process in ten is 10 % slower for as long as it lives; rounds of equal code must not add up to
+    an alarm."""
+
+    def check(seed: int, effect: float):
+        rng = np.random.default_rng(seed)
+        speeds = [1.0, 1.0]
+
+        def renew():
+            speeds[:] = np.where(rng.random(2) < 0.1, 1.1, 1.0)
+
+        def side(k, seconds):
+            return lambda: (seconds * speeds[k] * np.exp(0.02 * rng.standard_normal()), seconds)
+
+        renew()
+        both = side(0, 1.0), side(1, 1 + effect)
+        return measure(*both, CheckSettings(clock="wall"), seed=seed, renew=renew).speed
+
+    equal = Counter(check(seed, 0.0).verdict for seed in range(60))
+    assert not equal["slower"]
+    assert not equal["faster"]
+    slower = [check(seed, 0.1) for seed in range(40)]
+    assert Counter(speed.verdict for speed in slower)["slower"] >= 38
+    assert {speed.rounds % 40 for speed in slower} == {0}
 
 
 def test_what_disturbs_is_noticed():
