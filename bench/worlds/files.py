@@ -23,6 +23,7 @@ from bench.protocols.base import Crop, Filter
 from bench.protocols.images import prepared
 
 T = TypeVar("T")
+SMALL = 64 * 64  # pixels
 
 # Pillow turns these into 8-bit RGB without rescaling; deeper modes would be clipped in silence.
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
@@ -70,8 +71,11 @@ class FileImageSet:
         """uint8 (len(indices), 3, H, W), RGB. Raises DataError naming a file that cannot be read."""
         height, width = self._shape
         out = np.empty((len(indices), 3, height, width), dtype=np.uint8)
+        names = [self._files[int(i)] for i in indices]
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for row, pixels in enumerate(pool.map(self._read, [self._files[int(i)] for i in indices])):
+            # Small pictures are decoded in less time than it takes to hand them over.
+            found = map(self._read, names) if height * width <= SMALL else pool.map(self._read, names)
+            for row, pixels in enumerate(found):
                 if pixels.shape[1:] != (height, width):
                     raise DataError(
                         f"{self._folder / self._files[int(indices[row])]}: {pixels.shape[2]} x "
