@@ -54,22 +54,25 @@ def frechet_left_out(features_NF: np.ndarray, reference: Moments, design: Design
         if n - len(members[k]) > 1:
             values[k] = parts.distance_without(members[k])
     pairs = _pairs(sizes, n)
-    both = np.array([parts.distance_without(np.concatenate([members[g], members[h]])) for g, h in pairs])
+    together = [np.concatenate([members[g], members[h]]) for g, h in pairs]
+    both = np.array([parts.distance_without(rows) for rows in together])
+    lone = np.array([parts.num_without(rows) for rows in members])
+    left = np.column_stack([lone[pairs], [parts.num_without(rows) for rows in together]])
     excess = 1.0
     bias, note = None, f"{BIAS_STAYS}, which takes more than {round(1.6 * dim)} samples"
     blocks = _blocks(sizes, n, dim)
     if blocks:
         dropped = [np.concatenate([members[k] for k in block]) for block in blocks]
         fewer = np.array([parts.distance_without(rows) for rows in dropped])
-        left = np.array([n - len(rows) for rows in dropped], float)
+        fewer_n = np.array([parts.num_without(rows) for rows in dropped])
         used = sizes > 0
         bias = extrapolated_bias(
-            (1 / n, whole), _balanced(values[used], n - sizes[used]), _balanced(fewer, left)
+            (1 / n, whole), _balanced(values[used], lone[used]), _balanced(fewer, fewer_n)
         )
         excess = 2 - _pair_weight(sizes, blocks)
         note = ""
     error = BIAS_ERROR * (dim / n) ** 2 * abs(bias or 0.0)
-    return LeftOut(whole, values, sizes, bias, error, note, Pairs(pairs, both, excess), least=0.0)
+    return LeftOut(whole, values, sizes, bias, error, note, Pairs(pairs, both, left, excess), least=0.0)
 
 
 def _balanced(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
@@ -197,6 +200,11 @@ class _Tall:
         share = self.counts / stay.clip(min=1) * ((self.n - len(rows)) / self.n)
         return share[self.stratum_N]
 
+    def num_without(self, rows: np.ndarray) -> float:
+        """How many samples of equal weight those that stay count for (Kish 1965)."""
+        stay = np.delete(self._weights(rows), rows)
+        return float(stay.sum() ** 2 / (stay @ stay))
+
     def distance_without(self, rows: np.ndarray) -> float:
         n, weight_N = self.n - len(rows), self._weights(rows)
         weight_N[rows] = 0.0
@@ -225,6 +233,9 @@ class _Wide:
         self.x, self.reference = x - self.centre, reference
         self.gram = self.x @ reference.covariance @ self.x.T
         self.reference_trace = float(np.trace(reference.covariance))
+
+    def num_without(self, rows: np.ndarray) -> float:
+        return float(len(self.x) - len(rows))
 
     def distance_without(self, rows: np.ndarray) -> float:
         stay = np.ones(len(self.x), bool)

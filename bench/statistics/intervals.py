@@ -156,6 +156,7 @@ def with_left_out(score: Score, found: LeftOut, design: Design, *, keep: bool = 
             details[JACKKNIFE]["pairs"] = {
                 "groups": found.pairs.groups_P2.tolist(),
                 "values": found.pairs.values_P.tolist(),
+                "left": found.pairs.left_P3.tolist(),
                 "excess": found.pairs.excess,
             }
     method, low, high = interval.method, interval.low, interval.high

@@ -22,7 +22,8 @@ BIAS_STAYS = "its small-n bias is not removed"  # of a note, where that is so
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """What a statistic is without two groups: ``groups_P2`` (P, 2) are the groups, ``values_P`` (P,) the
-    values.
+    values. ``left_P3`` (P, 3) counts the samples that stay without the first group, the second and both, of
+    equal weight.
 
     ``excess`` says how often the jackknife counts the variance of what two groups owe to each other beyond
     once: 1 for the statistic itself, less where taking its bias off adds to that variance.
@@ -30,6 +31,7 @@ class Pairs:
 
     groups_P2: np.ndarray
     values_P: np.ndarray
+    left_P3: np.ndarray
     excess: float = 1.0
 
 
@@ -58,7 +60,7 @@ class LeftOut:
     @property
     def se(self) -> float:
         """The standard error (:func:`standard_error`)."""
-        return standard_error(self.value, self.values_K, self.sizes_K, self.pairs)
+        return standard_error(self.value, self.values_K, self.sizes_K, self.pairs, self.corrected)
 
     def interval(self, label: str) -> Interval:
         """value - bias ± t · se with K - 1 degrees of freedom; the bias' own error counts in se."""
@@ -76,14 +78,18 @@ class LeftOut:
 
 
 def standard_error(
-    value: float, values_K: np.ndarray, sizes_K: np.ndarray, pairs: Pairs | None = None
+    value: float,
+    values_K: np.ndarray,
+    sizes_K: np.ndarray,
+    pairs: Pairs | None = None,
+    limit: float | None = None,
 ) -> float:
     """Delete-a-group jackknife for groups of unequal size (Busing, Meijer and van der Leeden 1999); groups
     without samples do not count.
 
     The jackknife counts the variance of terms in pairs of groups twice (Efron and Stein 1981). With ``pairs``
     that variance is found (:func:`pair_variance`) and ``excess`` times it is taken off again, at most as much
-    as if there were nothing but such terms.
+    as if there were nothing but such terms. ``limit`` is the value without its bias (None: the value).
     """
     values, sizes = values_K[sizes_K > 0], sizes_K[sizes_K > 0]
     h = sizes.sum() / sizes
@@ -91,22 +97,25 @@ def standard_error(
     centre = len(h) * value - ((1 - 1 / h) * values).sum()
     variance = float((np.square(pseudo - centre) / (h - 1)).mean())
     if pairs is not None and len(pairs.values_P):
-        twice = min(2 * pair_variance(value, values_K, sizes_K, pairs), variance)
+        twice = min(2 * pair_variance(value, values_K, sizes_K, pairs, limit), variance)
         variance -= pairs.excess * twice / 2
     return float(np.sqrt(variance))
 
 
-def pair_variance(value: float, values_K: np.ndarray, sizes_K: np.ndarray, pairs: Pairs) -> float:
+def pair_variance(
+    value: float, values_K: np.ndarray, sizes_K: np.ndarray, pairs: Pairs, limit: float | None = None
+) -> float:
     """The variance of a statistic that is due to terms in pairs of groups.
 
-    n T - (n - g) T₋g - (n - h) T₋h + (n - g - h) T₋gh, over n, is the term of groups g and h: what is
-    constant, goes as 1 / n or is linear in the samples cancels. The variance is their mean square times the
-    number of pairs.
+    With D the excess over the ``limit`` (of large n; None: the value), n D - (n - g) D₋g - (n - h) D₋h +
+    (n - g - h) D₋gh, over n, is the term of groups g and h: what is constant, goes as 1 / n or is linear in
+    the samples cancels. The variance is their mean square times the number of pairs.
     """
+    limit = value if limit is None else limit
     n, num = sizes_K.sum(), int((sizes_K > 0).sum())
-    g, h = pairs.groups_P2.T
-    left_g, left_h, left_both = n - sizes_K[g], n - sizes_K[h], n - sizes_K[g] - sizes_K[h]
-    terms = n * value - left_g * values_K[g] - left_h * values_K[h] + left_both * pairs.values_P
+    (g, h), (left_g, left_h, left_both) = pairs.groups_P2.T, pairs.left_P3.T
+    terms = n * (value - limit) + left_both * (pairs.values_P - limit)
+    terms -= left_g * (values_K[g] - limit) + left_h * (values_K[h] - limit)
     return float(np.square(terms / n).mean()) * num * (num - 1) / 2
 
 

@@ -168,7 +168,7 @@ def _by_group(a: Score, b: Score) -> Result | None:
         return None
     sizes = np.where(both, (left[2] + right[2]) / 2, 0.0)
     change = np.where(both, right[1] - left[1], 0.0)
-    se = standard_error(b.value - a.value, change, sizes, _changed_pairs(a, b, both))
+    se = standard_error(b.value - a.value, change, sizes, _changed_pairs(a, b, both), difference)
     return difference, se, int(both.sum()) - 1, f"paired jackknife, {int(both.sum())} groups"
 
 
@@ -181,8 +181,9 @@ def _changed_pairs(a: Score, b: Score, both_K: np.ndarray) -> Pairs | None:
     groups = np.array(left["groups"], int).reshape(-1, 2)
     changed = np.array(right["values"], float) - np.array(left["values"], float)
     usable = both_K[groups].all(1)
+    stay = (np.array(left["left"], float) + np.array(right["left"], float)).reshape(-1, 3) / 2
     excess = (float(left["excess"]) + float(right["excess"])) / 2
-    return Pairs(groups[usable], changed[usable], excess)
+    return Pairs(groups[usable], changed[usable], stay[usable], excess)
 
 
 def _comparison(

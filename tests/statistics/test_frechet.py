@@ -40,6 +40,16 @@ def test_each_value_is_that_of_the_samples_that_stay(n, dim, each):
         assert value == pytest.approx(expected, **tolerance)
 
 
+@pytest.mark.parametrize("num", [160, 300])
+def test_the_bias_of_few_samples_in_each_of_many_classes_is_that_of_many_draws(num):
+    """Weights of what stays differ by a fifteenth and more, and each set counts for fewer than it has."""
+    world, rng = features("gaussian", 48).in_classes(10), np.random.default_rng(1)
+    design = Design.of(conditions(num, num // 10, "class"))
+    found = [frechet_left_out(world.draw(rng, num), world.reference, design) for _ in range(30)]
+    bias = np.mean([item.value for item in found]) - world.truth
+    assert np.mean([item.bias for item in found]) == pytest.approx(bias, rel=0.05)
+
+
 def test_what_stays_of_a_class_counts_for_all_of_it(monkeypatch):
     """Against weighted moments taken one by one, with samples turned once and turned each time."""
     rng, dim, counts = np.random.default_rng(0), 5, [25, 25, 31, 60]
@@ -59,6 +69,11 @@ def test_what_stays_of_a_class_counts_for_all_of_it(monkeypatch):
         covariance = (weight[:, None] * (x[stay] - mean)).T @ (x[stay] - mean) / (stay.sum() - 1)
         expected = frechet_distance(mean, covariance, reference.mean, reference.covariance)
         assert kept.values_K[k] == pytest.approx(expected, rel=1e-9)
+        for pair, count in zip(kept.pairs.groups_P2, kept.pairs.left_P3):
+            if k in pair:
+                assert count[list(pair).index(k)] == pytest.approx(
+                    weight.sum() ** 2 / np.square(weight).sum()
+                )
 
 
 def test_bootstrap_replicates_are_those_of_the_samples_drawn():

@@ -107,14 +107,15 @@ def test_terms_in_pairs_of_groups_count_once():
         values = np.array([np.square(x[group != k].mean(0)).sum() for k in range(num)])
         both = np.array([np.square(x[~np.isin(group, pair)].mean(0)).sum() for pair in pairs])
         sizes = np.bincount(group).astype(float)
+        left = np.tile([n - 5.0, n - 5.0, n - 10.0], (len(pairs), 1))
         plain.append(standard_error(value, values, sizes) ** 2)
-        corrected.append(standard_error(value, values, sizes, Pairs(pairs, both)) ** 2)
+        corrected.append(standard_error(value, values, sizes, Pairs(pairs, both, left)) ** 2)
     assert np.mean(plain) == pytest.approx(4 * dim / n**2, rel=0.2)
     assert np.mean(corrected) == pytest.approx(2 * dim / n**2, rel=0.3)
     # Where all is linear there is nothing to take off.
     values = np.array([x[group != k].mean() for k in range(num)])
     both = np.array([x[~np.isin(group, pair)].mean() for pair in pairs])
-    assert pair_variance(float(x.mean()), values, sizes, Pairs(pairs, both)) < 1e-20
+    assert pair_variance(float(x.mean()), values, sizes, Pairs(pairs, both, left)) < 1e-20
 
 
 def test_an_interval_ends_where_the_truth_cannot_be():
