@@ -353,10 +353,10 @@ def _report(
         return
     from bench.artifacts.faults import told
     from bench.errors import ResultError
-    from bench.report import FORMATS, write_report
+    from bench.report import RUN_FORMATS, write_report
 
     with told("written", str(out), (OSError,), ResultError):
-        files = write_report(list(run_dirs), out, formats or FORMATS, store_url=store, python=python)
+        files = write_report(list(run_dirs), out, formats or RUN_FORMATS, store_url=store, python=python)
     for path in files:
         typer.echo(str(path))
 

@@ -241,7 +241,7 @@ class RunStore:
         for index in indices:
             path = self.image_path(cell_id, index)
             try:
-                with Image.open(path) as image:
+                with Image.open(path, formats=("PNG",)) as image:
                     images.append(np.asarray(image.convert("RGB")))
             except (OSError, SyntaxError) as error:
                 raise DataError(f"image '{path}' cannot be read: {error}. Run the cell again.") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.errors import BenchError, nearest
 
 FORMATS = ("html", "md", "latex", "csv", "png", "svg")
+RUN_FORMATS = ("html", "md", "csv", "png")  # what a run leaves beside its records
 
 
 def write_report(

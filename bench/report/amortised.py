@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report.style import MARKERS, PALETTE, new_figure, plain, quiet, save
+from bench.report.style import MARKERS, PALETTE, arrange, new_figure, plain, quiet, save
 from bench.report.tables import ARROWS, Group, final_scores
 from bench.store import Record
 
@@ -41,7 +41,8 @@ def amortised(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("pn
     if not rows:
         return []
     labels = list(dict.fromkeys(_label(record, group) for group, own in rows for record, _ in own))
-    figure = new_figure(4.4 * len(COUNTS) + 2, 3.4 * len(rows))
+    legend = 0.6 + 0.075 * max(map(len, labels))  # inches
+    figure = new_figure(4.1 * len(COUNTS) + 0.7 + legend, 3.4 * len(rows), arranged=True)
     grid = figure.subplots(len(rows), len(COUNTS), squeeze=False, sharey="row")
     for axes_row, (group, own) in zip(grid, rows):
         title, better = own[0][1].title, own[0][1].better
@@ -65,8 +66,10 @@ def amortised(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("pn
         color, marker = PALETTE[k % len(PALETTE)], MARKERS[k // len(PALETTE) % len(MARKERS)]
         grid[0][0].scatter([], [], color=color, marker=marker, label=plain(label))
     figure.legend(
-        *grid[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=8, frameon=False
-    )
+        *grid[0][0].get_legend_handles_labels(), loc="upper right", bbox_to_anchor=(1, 1), fontsize=8,
+        frameon=False,
+    )  # fmt: skip
+    arrange(figure, right=legend, between=0.3, rows=len(rows), columns=len(COUNTS))
     return save(figure, path, formats)
 
 

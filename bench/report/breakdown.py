@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -81,14 +82,17 @@ def _labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _means(table: pd.DataFrame, labels: pd.Series, column: str) -> dict[str, tuple[float, float, float, int]]:
-    good = table["failed_step"] < 0 if "failed_step" in table else pd.Series(True, table.index)
+    good = labels.notna().to_numpy(copy=True)
+    if "failed_step" in table:
+        good &= table["failed_step"].to_numpy() < 0
+    all_numbers = table[column].to_numpy(dtype=float)
+    good &= ~np.isnan(all_numbers)
+    values, which = np.unique(labels.to_numpy()[good].astype(str), return_inverse=True)
+    interval = wilson_interval if table[column].dtype == bool else mean_interval
     found = {}
-    for value, part in table.loc[good, column].groupby(labels[good]):
-        numbers = part.astype(float).dropna().to_numpy()
-        if len(numbers):
-            wilson = table[column].dtype == bool
-            low, high = wilson_interval(numbers) if wilson else mean_interval(numbers)
-            found[str(value)] = (float(numbers.mean()), low, high, len(numbers))
+    for k, value in enumerate(values.tolist()):
+        numbers = all_numbers[good][which == k]
+        found[value] = (float(numbers.mean()), *interval(numbers), len(numbers))
     return found
 
 
@@ -102,9 +106,14 @@ def wilson_interval(zeros_and_ones: np.ndarray, z: float = 1.959963984540054) ->
 
 def mean_interval(numbers: np.ndarray) -> tuple[float, float]:
     """Student's 95 % interval of a mean; NaN for a single number."""
-    from scipy import stats
-
     if len(numbers) < 2:
         return math.nan, math.nan
-    half = stats.t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers))
+    half = _student(len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers))
     return float(numbers.mean() - half), float(numbers.mean() + half)
+
+
+@lru_cache(maxsize=1024)
+def _student(freedom: int) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, freedom))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report.style import MARKERS, PALETTE, new_figure, plain, quiet, save
+from bench.report.style import MARKERS, PALETTE, arrange, new_figure, plain, quiet, save
 from bench.report.tables import ARROWS, Group, final_scores
 from bench.store import Record
 
@@ -28,7 +28,8 @@ def frontier(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("png
             panels.append((group, points))
     if not panels:
         return []
-    figure = new_figure(4.6 * len(panels), 4.2)
+    figure = new_figure(4.6 * len(panels), 4.2, arranged=True)
+    arrange(figure, columns=len(panels))
     samplers = list(dict.fromkeys(record.cell.sampler for _, points in panels for record, _, _ in points))
     for axes, (group, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         generators = list(dict.fromkeys(record.cell.generator for record, _, _ in points))
@@ -77,7 +78,8 @@ def steps(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("png", 
     if not rows:
         return []
     width = max(len(names) for _, _, names in rows)
-    figure = new_figure(4.2 * width, 3.4 * len(rows))
+    figure = new_figure(4.2 * width, 3.4 * len(rows), arranged=True)
+    arrange(figure, columns=width, rows=len(rows))
     grid = figure.subplots(len(rows), width, squeeze=False)
     for axes_row, (group, records, names) in zip(grid, rows):
         for axes in axes_row[len(names) :]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from bench.errors import BenchError
 from bench.report.style import new_figure, plain
@@ -34,41 +35,49 @@ def sample_grid(store: RunStore, records: Sequence[Record], path: Path, title: s
     rows = [order[k * len(order) // min(MAX_ROWS, len(order))] for k in range(min(MAX_ROWS, len(order)))]
     texts = {row.condition_id: row.text for row in table.itertuples()}
     replicates = min(REPLICATES, int(table.groupby("condition_id").size().min()))
-    tiles = [[_cell(store, record, samples, row, replicates) for record, samples in columns] for row in rows]
-    # Places in inches: to find them by looking at fifty axes takes longer than to draw these.
-    side, label_width, head, gap = 0.62, 1.9, 0.62, 0.06
+    # Pasted into one picture: an axes of its own for each of hundreds of images takes seconds to set up.
+    side, label_width, head, gap = 0.62, 1.9, 0.62, 0.06  # inches
     wide = replicates * side
     width, height = label_width + len(columns) * (wide + 0.15), head + len(rows) * (side + gap) + gap
     figure = new_figure(width, height, arranged=True)
+    pixels, dots = round(side * figure.dpi), figure.dpi
+    canvas = np.full((round(height * dots), round(width * dots), 3), 255, np.uint8)
     figure.text(0.5, 1 - 0.22 / height, plain(title), ha="center", va="center", fontsize=11)
-    for k, (record, _) in enumerate(columns):
-        middle = label_width + k * (wide + 0.15) + wide / 2
+    for k, (record, samples) in enumerate(columns):
+        left = label_width + k * (wide + 0.15)
         name = plain(record.cell.sampler)
-        figure.text(middle / width, 1 - 0.48 / height, name, ha="center", va="center", fontsize=9)
-    for r, (row, images) in enumerate(zip(rows, tiles)):
-        bottom = height - head - (r + 1) * side - r * gap
+        at = (left + wide / 2) / width, 1 - 0.48 / height
+        figure.text(*at, name, ha="center", va="center", fontsize=9)
+        for r, row in enumerate(rows):
+            top = round((head + r * (side + gap)) * dots)
+            for j, image in enumerate(_images(store, record, samples, row, replicates)):
+                x, part = round(left * dots) + j * pixels, _fitted(image, pixels - 2)
+                canvas[top : top + part.shape[0], x : x + part.shape[1]] = part
+    for r, row in enumerate(rows):
         label = "\n".join(textwrap.wrap(str(texts[row]), 26)[:3])
-        at = (label_width - 0.1) / width, (bottom + side / 2) / height
+        at = (label_width - 0.1) / width, 1 - (head + r * (side + gap) + side / 2) / height
         figure.text(*at, plain(label), ha="right", va="center", fontsize=7.5)
-        for k, image in enumerate(images):
-            left = label_width + k * (wide + 0.15)
-            axes = figure.add_axes((left / width, bottom / height, wide / width, side / height))
-            axes.imshow(image, interpolation="nearest")
-            axes.axis("off")
+    figure.figimage(canvas, origin="upper", zorder=-1)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Software": None})
     return [path]
 
 
-def _cell(
+def _images(
     store: RunStore, record: Record, samples: pd.DataFrame, condition_id: str, replicates: int
 ) -> np.ndarray:
-    """The first replicates of a condition side by side, uint8 (H, replicates * W, 3), white where missing."""
+    """The first replicates of a condition, uint8 (K, H, W, 3); none where they cannot be read."""
     indices = samples.loc[samples["condition_id"] == condition_id, "index"].tolist()[:replicates]
     try:
-        images = store.read_images(record.cell.id, indices).transpose(0, 2, 3, 1)
+        return store.read_images(record.cell.id, indices).transpose(0, 2, 3, 1)
     except BenchError:
-        return np.full((32, 32 * replicates, 3), 255, np.uint8)
-    gap = np.full((images.shape[1], 1, 3), 255, np.uint8)
-    parts = [part for image in images for part in (image, gap)][:-1]
-    return np.concatenate(parts, axis=1)
+        return np.empty((0, 1, 1, 3), np.uint8)
+
+
+def _fitted(image_HWC: np.ndarray, side: int) -> np.ndarray:
+    """The picture within a square of ``side`` pixels: its pixels as squares where it is enlarged."""
+    height, width = image_HWC.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    how = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image_HWC)).resize(size, how))

@@ -22,6 +22,21 @@ def new_figure(width: float, height: float, *, arranged: bool = False) -> Figure
     return figure
 
 
+def arrange(
+    figure: Figure, *, left: float = 0.75, right: float = 0.2, top: float = 0.4, bottom: float = 0.6,
+    between: float = 0.75, rows: int = 1, columns: int = 1,
+) -> None:  # fmt: skip
+    """Puts the axes of a grid where there is room for their labels, all in inches; ``between`` columns, rows
+    get what labels and titles need. To search for these places draws every label several times."""
+    width, height = figure.get_size_inches()
+    axes_width = (width - left - right - between * (columns - 1)) / columns
+    axes_height = (height - top - bottom - (top + bottom) * (rows - 1)) / rows
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height,
+        wspace=between / axes_width, hspace=(top + bottom) / axes_height,
+    )  # fmt: skip
+
+
 def quiet(axes: Axes) -> None:
     """A light grid and no upper or right frame."""
     axes.grid(True, color="#dddddd", linewidth=0.6)
