@@ -148,6 +148,10 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def _image_name(index: int) -> str:
+    return f"{index:06d}.png"
+
+
 class RunStore:
     """Reads and writes one run. Raises ResultError for a run or record that is missing or broken, and for
     one that cannot be written."""
@@ -212,7 +216,7 @@ class RunStore:
     # --- samples
 
     def image_path(self, cell_id: str, index: int) -> Path:
-        return self.cell_dir(cell_id) / "images" / f"{index:06d}.png"
+        return self.cell_dir(cell_id) / "images" / _image_name(index)
 
     def write_images(self, cell_id: str, files: Iterable[bytes]) -> int:
         """Image files in index order, each written whole; returns how many."""
@@ -220,14 +224,13 @@ class RunStore:
         count = 0
         with told("written", str(folder), (OSError,), ResultError):
             folder.mkdir(parents=True, exist_ok=True)
-            for count, content in enumerate(files, 1):
-                path = self.image_path(cell_id, count - 1)
-                partial = temporary_path(path)
-                try:
+            partial = temporary_path(folder / "image.png")
+            try:
+                for count, content in enumerate(files, 1):
                     partial.write_bytes(content)
-                    os.replace(partial, path)
-                finally:
-                    partial.unlink(missing_ok=True)
+                    os.replace(partial, folder / _image_name(count - 1))
+            finally:
+                partial.unlink(missing_ok=True)
             for path in folder.glob("*"):
                 if path.suffix != ".png" or not path.stem.isdigit() or int(path.stem) >= count:
                     path.unlink(missing_ok=True)
@@ -237,9 +240,9 @@ class RunStore:
         """uint8 (N, 3, H, W). Raises DataError naming an image that is missing or cannot be read."""
         if indices is None:
             indices = range(self.num_images(cell_id))
-        images = []
+        images, folder = [], self.image_path(cell_id, 0).parent
         for index in indices:
-            path = self.image_path(cell_id, index)
+            path = folder / _image_name(index)
             try:
                 with Image.open(path, formats=("PNG",)) as image:
                     images.append(np.asarray(image.convert("RGB")))

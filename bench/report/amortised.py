@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.report.style import MARKERS, PALETTE, arrange, new_figure, plain, quiet, save
+from bench.report.style import MARKERS, PALETTE, arrange, log_scale, new_figure, plain, quiet, save
 from bench.report.tables import ARROWS, Group, final_scores
 from bench.store import Record
 
@@ -49,28 +50,26 @@ def amortised(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("pn
         for axes, num in zip(axes_row, COUNTS):
             for record, score in own:
                 k = labels.index(_label(record, group))
-                axes.scatter(
-                    total_seconds(record, num),
-                    score.value,
-                    color=PALETTE[k % len(PALETTE)],
-                    marker=MARKERS[k // len(PALETTE) % len(MARKERS)],
-                    s=60,
-                )
-            axes.set_xscale("log")
+                axes.plot([total_seconds(record, num)], [score.value], **_look(k))
+            log_scale(axes)
             images = "1 image" if num == 1 else f"{num:,} images"
             axes.set_title(plain(f"{group.data}, {group.kind}: {images}"), fontsize=10)
             axes.set_xlabel("seconds in all, set-up included (log)")
             quiet(axes)
         axes_row[0].set_ylabel(plain(f"{title} {ARROWS[better]}".strip()))
     for k, label in enumerate(labels):
-        color, marker = PALETTE[k % len(PALETTE)], MARKERS[k // len(PALETTE) % len(MARKERS)]
-        grid[0][0].scatter([], [], color=color, marker=marker, label=plain(label))
+        grid[0][0].plot([], [], label=plain(label), **_look(k))
     figure.legend(
         *grid[0][0].get_legend_handles_labels(), loc="upper right", bbox_to_anchor=(1, 1), fontsize=8,
         frameon=False,
     )  # fmt: skip
     arrange(figure, right=legend, between=0.3, rows=len(rows), columns=len(COUNTS))
     return save(figure, path, formats)
+
+
+def _look(k: int) -> dict[str, Any]:
+    color, marker = PALETTE[k % len(PALETTE)], MARKERS[k // len(PALETTE) % len(MARKERS)]
+    return {"color": color, "marker": marker, "markersize": 7.5, "linestyle": "none"}
 
 
 def _label(record: Record, group: Group) -> str:

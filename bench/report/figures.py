@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report.style import MARKERS, PALETTE, arrange, new_figure, plain, quiet, save
+from bench.report.style import MARKERS, PALETTE, arrange, log_scale, new_figure, plain, quiet, save
 from bench.report.tables import ARROWS, Group, final_scores
 from bench.store import Record
 
@@ -49,7 +49,7 @@ def frontier(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("png
                 )
         n = points[0][0].cell.num_samples
         axes.set_title(plain(f"{group.data}, {group.kind} conditions, n = {n}"), fontsize=11)
-        axes.set_xscale("log")
+        log_scale(axes)
         axes.set_xlabel("seconds per image (log)")
         axes.set_ylabel("FID ↓")
         axes.set_ylim(bottom=0)

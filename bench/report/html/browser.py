@@ -24,6 +24,7 @@ from bench.store import Record, RunStore
 TILES = (16, 16)  # columns and rows of a sprite of samples
 TRAJECTORY_SAMPLES = 256
 TRAJECTORIES_PER_SPRITE = 32
+CHUNK = 64  # images read at once
 
 
 def browser(
@@ -80,14 +81,22 @@ def browser(
 
 def _images(store: RunStore, record: Record) -> Iterator[np.ndarray]:
     """Final images in order, grey ones in place of such as cannot be read."""
-    shape = (3, 32, 32)
-    for index in range(store.num_images(record.cell.id)):
+    shape, cell, num = (3, 32, 32), record.cell.id, store.num_images(record.cell.id)
+    for start in range(0, num, CHUNK):
+        wanted = range(start, min(start + CHUNK, num))
         try:
-            image = store.read_images(record.cell.id, [index])[0]
-            shape = image.shape
+            yield from (images := store.read_images(cell, wanted))
+            shape = images.shape[1:]
+            continue
         except BenchError:
-            image = np.full(shape, 128, np.uint8)
-        yield image
+            pass
+        for index in wanted:
+            try:
+                image = store.read_images(cell, [index])[0]
+                shape = image.shape
+            except BenchError:
+                image = np.full(shape, 128, np.uint8)
+            yield image
 
 
 def _numbers(values: pd.Series) -> list[float | int | None]:
