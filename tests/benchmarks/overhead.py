@@ -4,9 +4,10 @@
 
 Runs the suite in a fresh store, its run in FOLDER/run or one that is removed again. Prints seconds of the
 wall-clock by what they went to, and those that the processor worked, which other load on the machine does not
-count in (with OMP_NUM_THREADS=1 they are what an idle core would take, but for waiting for the disk). Gradients are the generator's and the auxiliary's; training of translators is set-up work that
-the suite asks for; intervals are part of the metrics. Everything else is overhead: noise, the sampler's own
-arithmetic, files, hashes, tables, imports, the report.
+count in (with OMP_NUM_THREADS=1 they are what an idle core would take, but for waiting for the disk).
+Gradients are the generator's and the auxiliary's; training of translators is set-up work that the suite asks
+for; intervals are part of the metrics. Everything else is overhead: noise, the sampler's own arithmetic,
+files, hashes, tables, imports, the report.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from bench.check.gate import EXIT_CODES, CellCheck, Check
 from bench.check.quality import Quality, compare_quality, read_cells
 from bench.check.rank import Speed
 from bench.check.settings import CheckSettings
-from bench.check.sides import HEAD, Side, checkout, sharing
+from bench.check.sides import HEAD, MOST_FORKS, Side, checkout, sharing
 from bench.check.speed import Measured
 from bench.cli import main
 from bench.errors import BenchError
@@ -148,6 +148,10 @@ def test_a_side_goes_on_in_a_new_process_that_has_read_the_suite(finished_run: F
             side.renew()
             seen.add(side._child or side._process.pid)
         assert len(seen) == 3
+        first = side._process.pid
+        for _ in range(MOST_FORKS):
+            side.renew()
+        assert side._process.pid != first  # not all are forks of one
         assert "variant" in side.ask("load", **suite)["cells"][0]
         side.settle()
         assert side._child is None
