@@ -36,7 +36,7 @@ VERSIONS = {
     "snapshots": 1,
     "readout": 1,
     "reference": 1,
-    "score": 4,  # 2: with intervals; 4: with pairs of groups left out
+    "score": 5,  # 2: with intervals; 4: with pairs of groups left out; 5: the bias stays for prompts
 }
 # Of a component's fields: where a file lies and how much is done at once, but not what comes out.
 _NOT_CONTENT = ("weights", "sha256", "batch_size", "trust")

@@ -330,7 +330,9 @@ class _Evidence:
     def whole_design(self) -> Design:
         """The same of all samples."""
         if self._design is None:
-            self._design = Design.of(self.own.assignment.conditions)
+            # Prompts are drawn from the images that the cell is scored against.
+            of_reference = self.own.cell.condition_kind != "class"
+            self._design = replace(Design.of(self.own.assignment.conditions), of_reference=of_reference)
         return self._design
 
     def _conditions(self, num: int) -> tuple[Condition, ...]:

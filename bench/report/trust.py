@@ -30,8 +30,8 @@ WITHOUT_BIAS = (
     "add is in the value and not in the interval, which may lie wholly below it"
 )
 WITH_BIAS = (
-    "where samples are fewer than about 1.6 times the features, a distance's interval speaks of that many "
-    "samples, bias and all"
+    "where samples are fewer than about 1.6 times the features, or prompts describe images of the reference, "
+    "a distance's interval speaks of that many samples, bias and all"
 )
 
 

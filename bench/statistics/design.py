@@ -26,7 +26,8 @@ class Design:
     """``unit_N`` numbers each sample's unit from 0 on; ``stratum_U`` each unit's stratum, within which units
     are drawn. ``group_N`` shares the units out to ``num_groups`` groups of nearly equal size, each with as
     much of every stratum: by what the units are, not where they stand, so that cells with the same conditions
-    have the same groups. ``digest`` is equal where they are."""
+    have the same groups. ``digest`` is equal where they are. ``of_reference`` says that the conditions
+    describe images of the reference, so that samples share these images' chance."""
 
     unit_N: np.ndarray
     stratum_U: np.ndarray
@@ -34,6 +35,7 @@ class Design:
     num_groups: int
     label: str
     digest: str
+    of_reference: bool = False
 
     @classmethod
     def of(cls, conditions: Sequence[Condition], num_groups: int = GROUPS) -> Design:

@@ -16,10 +16,13 @@ Suffixes: N samples, F features, K groups.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 from bench.metrics.frechet import Moments
 from bench.statistics.design import Design
@@ -30,6 +33,8 @@ SUBSETS = 8
 PAIRS = 20  # of groups left out together
 # What higher terms may add to the bias, as a share of it and in (features / samples)²; simulated: up to 0.18.
 BIAS_ERROR = 0.2
+LARGE = 512  # rows of an eigenvalue problem from which on processors share them out
+MOST_WORKERS = 8
 _BLOCK = 4096
 _KEPT = 2**28  # bytes up to which samples are turned once and kept
 
@@ -38,7 +43,9 @@ def frechet_left_out(features_NF: np.ndarray, reference: Moments, design: Design
     """The distance of samples to a reference with each group of the design left out, and its bias.
 
     ``features_NF`` (N, F) of any float type; the reference counts as exact. ``bias`` is None where n is
-    under about 1.6 F, or fewer than four groups are there. Raises MetricError as ``Moments`` does.
+    under about 1.6 F, fewer than four groups are there, or the conditions describe images of the reference:
+    what few samples add cannot be told from what they have in common with these. Raises MetricError as
+    ``Moments`` does.
     """
     n, dim = features_NF.shape
     parts: _Tall | _Wide
@@ -50,20 +57,21 @@ def frechet_left_out(features_NF: np.ndarray, reference: Moments, design: Design
     sizes = design.sizes_K
     members = [np.flatnonzero(design.group_N == k) for k in range(design.num_groups)]
     values = np.full(design.num_groups, np.nan)
-    for k in np.flatnonzero(sizes).tolist():
-        if n - len(members[k]) > 1:
-            values[k] = parts.distance_without(members[k])
+    usable = [k for k in np.flatnonzero(sizes).tolist() if n - len(members[k]) > 1]
+    values[usable] = _distances(parts, [members[k] for k in usable])
     pairs = _pairs(sizes, n)
     together = [np.concatenate([members[g], members[h]]) for g, h in pairs]
-    both = np.array([parts.distance_without(rows) for rows in together])
+    both = _distances(parts, together)
     lone = np.array([parts.num_without(rows) for rows in members])
     left = np.column_stack([lone[pairs], [parts.num_without(rows) for rows in together]])
     excess = 1.0
     bias, note = None, f"{BIAS_STAYS}, which takes more than {round(1.6 * dim)} samples"
     blocks = _blocks(sizes, n, dim)
+    if design.of_reference:
+        blocks, note = [], f"{BIAS_STAYS}, as the prompts describe images of the reference"
     if blocks:
         dropped = [np.concatenate([members[k] for k in block]) for block in blocks]
-        fewer = np.array([parts.distance_without(rows) for rows in dropped])
+        fewer = _distances(parts, dropped)
         fewer_n = np.array([parts.num_without(rows) for rows in dropped])
         used = sizes > 0
         bias = extrapolated_bias(
@@ -73,6 +81,20 @@ def frechet_left_out(features_NF: np.ndarray, reference: Moments, design: Design
         note = ""
     error = BIAS_ERROR * (dim / n) ** 2 * abs(bias or 0.0)
     return LeftOut(whole, values, sizes, bias, error, note, Pairs(pairs, both, left, excess), least=0.0)
+
+
+def _distances(parts: _Tall | _Wide, dropped: list[np.ndarray]) -> np.ndarray:
+    """(K,) the distance without each of the sets of rows.
+
+    Large ones are shared out among the processors, a thread of BLAS each: threads within one eigenvalue
+    problem gain a third, and where other work wants the processors they spin for each other.
+    """
+    workers = min(os.cpu_count() or 1, MOST_WORKERS, len(dropped))
+    with threadpool_limits(1, "blas"):
+        if workers < 2 or parts.size < LARGE:
+            return np.array([parts.distance_without(rows) for rows in dropped])
+        with ThreadPoolExecutor(workers) as pool:
+            return np.array(list(pool.map(parts.distance_without, dropped)))
 
 
 def _balanced(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
@@ -155,7 +177,7 @@ class _Tall:
 
     def __init__(self, features_NF: np.ndarray, reference: Moments, stratum_N: np.ndarray | None = None):
         self.features, self.reference = features_NF, reference
-        self.n = len(features_NF)
+        self.n, self.size = features_NF.shape  # of the eigenvalue problems
         self.stratum_N = np.zeros(self.n, int) if stratum_N is None else stratum_N
         self.counts = np.bincount(self.stratum_N)
         self.centre = Moments.of(features_NF).mean
@@ -231,6 +253,7 @@ class _Wide:
         x = np.asarray(features_NF, np.float64)
         self.centre = Moments.of(features_NF).mean
         self.x, self.reference = x - self.centre, reference
+        self.size = len(x)
         self.gram = self.x @ reference.covariance @ self.x.T
         self.reference_trace = float(np.trace(reference.covariance))
 
@@ -250,7 +273,7 @@ class _Wide:
 
 
 def _distance(delta: np.ndarray, trace: float, reference_trace: float, inner: np.ndarray) -> float:
-    values = linalg.eigh(inner, eigvals_only=True, driver="evd", check_finite=False, overwrite_a=True)
+    values = np.linalg.eigvalsh(inner)  # SciPy's holds the interpreter's lock meanwhile
     return float(delta @ delta + trace + reference_trace - 2 * np.sqrt(values.clip(min=0)).sum())
 
 

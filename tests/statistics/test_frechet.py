@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from simulations import conditions, features, frechet_trial, share
@@ -9,6 +11,7 @@ from simulations import conditions, features, frechet_trial, share
 from bench.errors import MetricError
 from bench.metrics.fid import Fid
 from bench.metrics.frechet import Moments, frechet_distance
+from bench.statistics import frechet
 from bench.statistics.design import Design
 from bench.statistics.frechet import extrapolated_bias, frechet_bootstrap, frechet_left_out
 from bench.statistics.intervals import with_intervals
@@ -38,6 +41,33 @@ def test_each_value_is_that_of_the_samples_that_stay(n, dim, each):
     for pair, value in list(zip(found.pairs.groups_P2, found.pairs.values_P))[:5]:
         expected = distance(x[~np.isin(design.group_N, pair)], world.reference)
         assert value == pytest.approx(expected, **tolerance)
+
+
+def test_where_prompts_describe_the_reference_the_bias_stays():
+    world = features("gaussian", 16)
+    x, design = world.draw(np.random.default_rng(3), 200), Design.of(conditions(200))
+    alone = frechet_left_out(x, world.reference, design)
+    shared = frechet_left_out(x, world.reference, replace(design, of_reference=True))
+    assert alone.bias > 0
+    assert shared.bias is None
+    assert "prompts describe" in shared.note
+    assert np.array_equal(shared.values_K, alone.values_K)
+    interval = shared.interval(design.label)
+    assert interval.low < shared.value < interval.high
+
+
+@pytest.mark.parametrize("size", [5, 200])
+def test_processors_that_share_the_work_change_nothing(size, monkeypatch):
+    """Fewer and more samples than features."""
+    world = features("gaussian", 40)
+    x, design = world.draw(np.random.default_rng(4), size * 2), Design.of(conditions(size * 2))
+    alone = frechet_left_out(x, world.reference, design)
+    monkeypatch.setattr(frechet, "LARGE", 1)
+    monkeypatch.setattr(frechet.os, "cpu_count", lambda: 4)
+    shared = frechet_left_out(x, world.reference, design)
+    assert np.array_equal(shared.values_K, alone.values_K, equal_nan=True)
+    assert np.array_equal(shared.pairs.values_P, alone.pairs.values_P)
+    assert shared.bias == alone.bias
 
 
 @pytest.mark.parametrize("num", [160, 300])
