@@ -53,7 +53,7 @@ def amortised(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("pn
                 axes.plot([total_seconds(record, num)], [score.value], **_look(k))
             log_scale(axes)
             images = "1 image" if num == 1 else f"{num:,} images"
-            axes.set_title(plain(f"{group.data}, {group.kind}: {images}"), fontsize=10)
+            axes.set_title(plain(f"{group.short_title}: {images}"), fontsize=10)
             axes.set_xlabel("seconds in all, set-up included (log)")
             quiet(axes)
         axes_row[0].set_ylabel(plain(f"{title} {ARROWS[better]}".strip()))

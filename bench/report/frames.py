@@ -83,9 +83,11 @@ class Run:
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
-    def table(self, data: str | None = None, kind: str | None = None) -> Shown:
-        """The headline table of a data set and kind of condition; the first where left out."""
-        group = self._group(data, kind)
+    def table(
+        self, data: str | None = None, kind: str | None = None, conditioner: str | None = None
+    ) -> Shown:  # fmt: skip
+        """The headline table of a data set, kind of condition and conditioner; the first where left out."""
+        group = self._group(data, kind, conditioner)
         columns = headline_columns(group)
         best = best_values(group, columns)
         heads = ["generator", "sampler", "n", *(f"{c.title} {ARROWS[c.better]}".strip() for c in columns)]
@@ -102,17 +104,18 @@ class Run:
             rows.append([*texts[:2], cell.num_samples, *(None if s is None else s.value for s in values)])
         head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
         body = "".join(f"<tr>{line}</tr>" for line in lines)
-        title = html.escape(f"{group.data}, {group.kind} conditions")
+        title = html.escape(group.title)
         text = f"<table><caption>{title}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return Shown(text, pd.DataFrame(rows, columns=heads))
 
     def grid(
-        self, data: str | None = None, kind: str | None = None, generator: str | None = None
+        self, data: str | None = None, kind: str | None = None, generator: str | None = None,
+        conditioner: str | None = None,
     ) -> Shown:  # fmt: skip
         """Samples of one generator: prompts down, samplers across. Raises ResultError without images."""
         from bench.report.grids import sample_grid
 
-        group = self._group(data, kind)
+        group = self._group(data, kind, conditioner)
         own = [r for r in group.records if r.status == "ok" and generator in (None, r.cell.generator)]
         own = [r for r in own if r.cell.generator == own[0].cell.generator]
         with tempfile.TemporaryDirectory() as folder:
@@ -130,17 +133,19 @@ class Run:
 
         return Image.fromarray(self.store.read_images(cell, [index])[0].transpose(1, 2, 0))
 
-    def _group(self, data: str | None, kind: str | None) -> Group:
+    def _group(self, data: str | None, kind: str | None, conditioner: str | None) -> Group:
         found = groups(self.records)
         for group in found:
-            if data in (None, group.data) and kind in (None, group.kind):
+            own = group.records[0].cell.conditioner
+            if data in (None, group.data) and kind in (None, group.kind) and conditioner in (None, own):
                 return group
-        names = [f"{group.data}/{group.kind}" for group in found]
-        asked = f"{data}/{kind}"
+        names = [f"{group.data}/{group.kind}/{group.records[0].cell.conditioner}" for group in found]
+        asked = f"{data or '*'}/{kind or '*'}/{conditioner or '*'}"
         raise ResultError(f"no table '{asked}'.{nearest(asked, names)} Tables: {', '.join(names)}.")
 
     def _repr_html_(self) -> str:
-        tables = [self.table(group.data, group.kind).html for group in groups(self.records)]
+        found = groups(self.records)
+        tables = [self.table(g.data, g.kind, g.records[0].cell.conditioner).html for g in found]
         return f"<h3>{html.escape(self.name)}</h3>" + "".join(tables)
 
     def __repr__(self) -> str:

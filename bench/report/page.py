@@ -86,7 +86,7 @@ def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) ->
     for group in listed:
         names = [column.metric for column in headline_columns(group)]
         table = markdown_table(group, level_with_best(group.records, _samples(store, group), names))
-        lines += [f"## {escape(group.data)}, {group.kind} conditions", "", table, *_legend(group, table)]
+        lines += [f"## {escape(group.title)}", "", table, *_legend(group, table)]
         csv = folder / f"table-{group.slug}.csv"
         lines.append(_judges(group))
         if "csv" in formats:
@@ -101,14 +101,14 @@ def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) ->
             tex = folder / f"table-{group.slug}.tex"
             tex.write_text(latex_table(group), encoding="utf-8")
             files.append(tex)
-            texts.append((f"{group.data}, {group.kind} conditions", tex.name))
+            texts.append((group.title, tex.name))
         if "png" not in formats:
             continue
         for generator in dict.fromkeys(record.cell.generator for record in group.records):
             own = [r for r in group.records if r.cell.generator == generator and r.status == "ok"]
             name = generator if re.fullmatch(r"[\w-]+", generator) else slug(generator)
             path = folder / f"grid-{group.slug}-{name}.png"
-            title = f"{generator} on {group.data}, {group.kind} conditions"
+            title = f"{generator} on {group.title}"
             for picture in sample_grid(store, own, path, title):
                 files.append(picture)
                 lines += [f"![{escape(title)}]({link(picture)})", ""]
@@ -128,7 +128,7 @@ def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) ->
         "",
     ]
     for group in listed:
-        lines += [f"{escape(group.data)}, {group.kind} conditions", "", phase_table(group)]
+        lines += [escape(group.title), "", phase_table(group)]
     lines += _provenance(run, records[0].environment, certificates(records))
     if "csv" in formats:
         long = folder / "scores.csv"

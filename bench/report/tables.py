@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.guards.goodhart import PREFIX as GAP
+from bench.keys import slug
 from bench.report.trust import LEVEL, is_ranked, warnings
 from bench.store import Record
 from bench.types import Score
@@ -23,7 +24,9 @@ HEADLINE = (
     "shape-and-color-accuracy",
     "attribute-accuracy",
     "all-attributes-accuracy",
+    "composition-accuracy",
     "clip-cosine",
+    "diversity",
     "seconds-per-image",
 )
 ARROWS = {"lower": "↓", "higher": "↑", "none": ""}
@@ -32,23 +35,40 @@ UNITS = {"seconds-per-image": "s/image"}
 
 @dataclass(frozen=True)
 class Group:
-    """The records that one table compares: same data, condition kind and conditioner."""
+    """The records that one table compares: same data, condition kind and conditioner, which is named where
+    the run has several for these."""
 
     data: str
     kind: str
     records: tuple[Record, ...]
+    conditioner: str = ""
 
     @property
     def slug(self) -> str:
-        return f"{self.data}-{self.kind}"
+        own = f"-{slug(self.conditioner)}" if self.conditioner else ""
+        return f"{self.data}-{self.kind}{own}"
+
+    @property
+    def title(self) -> str:
+        """Not escaped."""
+        return f"{self.data}, {self.kind} conditions" + (f": {self.conditioner}" if self.conditioner else "")
+
+    @property
+    def short_title(self) -> str:
+        return f"{self.data}, {self.conditioner or self.kind}"
 
 
 def groups(records: Sequence[Record]) -> list[Group]:
-    """Records grouped by data set and condition kind, in order of appearance."""
-    found: dict[tuple[str, str], list[Record]] = {}
+    """Records grouped by data set, condition kind and conditioner, in order of appearance."""
+    found: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for record in records:
-        found.setdefault((record.cell.data, record.cell.condition_kind), []).append(record)
-    return [Group(data, kind, tuple(items)) for (data, kind), items in found.items()]
+        alike = found.setdefault((record.cell.data, record.cell.condition_kind), {})
+        alike.setdefault(record.cell.conditioner, []).append(record)
+    return [
+        Group(data, kind, tuple(items), conditioner if len(alike) > 1 else "")
+        for (data, kind), alike in found.items()
+        for conditioner, items in alike.items()
+    ]
 
 
 def escape(text: object) -> str:

@@ -268,7 +268,7 @@ def test_load_gives_frames_that_show_themselves(tmp_path):
     assert "data:image/png;base64," in run.grid()._repr_html_()
     assert "FID" in run._repr_html_()
     assert run.image("cell-0", 3).size == (32, 32)
-    with pytest.raises(ResultError, match=r"Did you mean 'shapes/text'\?"):
+    with pytest.raises(ResultError, match=r"Did you mean 'shapes/text/guide'\?"):
         run.table("shape", "text")
     with pytest.raises(ResultError, match="is missing"):
         bench.load(tmp_path / "absent")

@@ -206,3 +206,16 @@ def test_costs_name_the_denoiser_where_there_is_one():
     assert "| G evaluations | denoiser evaluations | f evaluations |" in text
     assert "| 2 + 2 back | 15 + 1 back | 2 + 2 back |" in text
     assert "| 2 + 2 back | 0 + 0 back | 2 + 2 back |" in text
+
+
+def test_several_conditioners_have_a_table_each():
+    records = [
+        replace(record, cell=replace(record.cell, conditioner=name))
+        for name in ("seen", "held out")
+        for record in (make_record("prior"), make_record("tr0n"))
+    ]
+    seen, unseen = groups(records)
+    assert (seen.title, unseen.slug) == ("shapes, text conditions: seen", "shapes-text-held-out")
+    assert len(seen.records) == len(unseen.records) == 2
+    (alone,) = groups(records[:2])
+    assert alone.title == "shapes, text conditions"

@@ -171,7 +171,7 @@ def _run(
         sections.append(
             {
                 "id": ident,
-                "title": f"{group.data}, {group.kind} conditions",
+                "title": group.title,
                 "table": _table(group, tables),
                 "guides": sorted({record.cell.conditioner for record in group.records}),
                 "judges": sorted({str(s.judge) for r in group.records for s in r.scores if s.judge}),
