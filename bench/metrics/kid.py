@@ -15,6 +15,13 @@ from bench.statistics.design import Design
 from bench.statistics.leave_out import LeftOut
 from bench.types import KINDS, ConditionKind, Evidence, MetricResult, Score
 
+MOST_PAIRS = 4e8  # 20,000 samples; the interval of subsets is not to take longer than the subsets
+TOO_MANY = "none: too many pairs for an interval beside subsets; estimator: full has one"
+
+
+def _pairs(samples_NF: np.ndarray, reference_MF: np.ndarray) -> int:
+    return len(samples_NF) * (len(samples_NF) + len(reference_MF))
+
 
 def kid_subsets(
     samples_NF: np.ndarray, reference_MF: np.ndarray, subsets: int, subset_size: int, seed: int
@@ -38,8 +45,9 @@ class Kid:
     """KID: unbiased MMD² of features with the kernel (x·y / F + 1)³, and 1000 times it, as usually printed.
 
     ``estimator`` "subsets" is the mean over ``subsets`` random subsets of ``subset_size``; its spread over
-    them is in the details and is no interval, as subsets share images. "full" uses every pair, O(n²), and has
-    an interval. Source: Bińkowski et al. 2018, arXiv:1801.01401; torch-fidelity's convention.
+    them is in the details and is no interval, as subsets share images. "full" uses every pair, O(n²). The
+    interval is the full estimator's for both. Source: Bińkowski et al. 2018, arXiv:1801.01401;
+    torch-fidelity's convention.
     """
 
     judge: str
@@ -68,7 +76,9 @@ class Kid:
             details["standard_error"] = error
         else:
             values = kid_subsets(samples, reference, self.subsets, self.subset_size, self.seed)
-            value, method = float(values.mean()), "none: subsets share images; estimator: full has one"
+            value = float(values.mean())
+            if _pairs(samples, reference) > MOST_PAIRS:
+                method = TOO_MANY
             details |= {
                 "std_over_subsets": float(values.std()),
                 "subsets": self.subsets,
@@ -93,16 +103,18 @@ class Kid:
         return MetricResult(scores=tuple(scores))
 
     def left_out(self, evidence: Evidence, design: Design) -> dict[str, LeftOut]:
-        """The full estimator with each group of samples left out, by one pass over all pairs."""
-        if self.estimator != "full" or design.num_groups < 2:
-            return {}
+        """The full estimator with each group of samples left out, by one pass over all pairs; {} for subsets
+        of so many samples that all pairs are too many. Both estimators speak of the same quantity."""
         samples, reference = feature_sets(evidence, self.judge, "kid")
+        if design.num_groups < 2 or (self.estimator != "full" and _pairs(samples, reference) > MOST_PAIRS):
+            return {}
+        note = "" if self.estimator == "full" else "over all pairs, not subsets"
         sums = KernelSums.of(samples, reference, cubic_kernel)
         values = LeftOutSums.of(sums, samples, cubic_kernel, design.group_N).unbiased(sums)
         readout = evidence.readouts[self.judge]
         return {
             by_extractor(name, "", readout)[0]: LeftOut(
-                factor * sums.unbiased(), factor * values, design.sizes_K, bias=0.0
+                factor * sums.unbiased(), factor * values, design.sizes_K, bias=0.0, note=note
             )
             for name, factor in (("kid", 1), ("kid-1000", 1000))
         }

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import MetricError
+from bench.metrics import kid
 from bench.metrics.cmmd import Cmmd, cmmd
 from bench.metrics.kernels import KernelSums, cubic_kernel, gaussian_kernel
 from bench.metrics.kid import Kid, kid_subsets
 from bench.statistics.design import Design
+from bench.statistics.intervals import with_intervals
 from bench.torchvision_guard import ensure_torchvision
 from bench.types import Condition, Evidence, Readout
 
@@ -196,3 +198,19 @@ def test_the_bias_of_cmmd_is_gone_from_its_interval():
     )
     plain, corrected = values.mean(0)
     assert corrected < plain / 5
+
+
+def test_subsets_have_the_interval_of_all_pairs_where_these_are_not_too_many(monkeypatch):
+    given = evidence(features(0, 40), features(1, 50, shift=0.5))
+    design = Design.of([Condition(id=str(i), kind="text", text="x") for i in range(40)])
+    subsets, full = Kid(judge="j", subset_size=20), Kid(judge="j", estimator="full")
+    few = with_intervals(subsets, given, subsets.compute(given), design)[0]
+    all_pairs = with_intervals(full, given, full.compute(given), design)[0]
+    assert few.interval == pytest.approx(all_pairs.interval)
+    assert few.value != all_pairs.value
+    assert "over all pairs" in few.interval_method
+    monkeypatch.setattr(kid, "MOST_PAIRS", 1000)
+    many = with_intervals(subsets, given, subsets.compute(given), design)[0]
+    assert many.interval is None
+    assert many.interval_method.startswith("none: too many pairs")
+    assert with_intervals(full, given, full.compute(given), design)[0].interval == all_pairs.interval
