@@ -88,8 +88,8 @@ def decode_pngs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """uint8 (N, 3, H, W) of what :func:`encode_pngs` gave."""
     images = []
     for file in png_files(arrays):
-        with Image.open(io.BytesIO(file)) as image:
-            images.append(np.asarray(image.convert("RGB")))
+        with Image.open(io.BytesIO(file), formats=("PNG",)) as image:
+            images.append(np.asarray(image))
     if "png_height" not in arrays:
         return np.stack(images).transpose(0, 3, 1, 2)
     height = int(arrays["png_height"][0])

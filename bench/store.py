@@ -244,8 +244,8 @@ class RunStore:
         for index in indices:
             path = folder / _image_name(index)
             try:
-                with Image.open(path, formats=("PNG",)) as image:
-                    images.append(np.asarray(image.convert("RGB")))
+                with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
+                    images.append(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
             except (OSError, SyntaxError) as error:
                 raise DataError(f"image '{path}' cannot be read: {error}. Run the cell again.") from error
         if not images:
