@@ -286,8 +286,8 @@ def test_the_estimate_is_what_is_counted(name):
 
     sampler, problem = RIVALS[name], digits_problem([0, 1, 2])
     draw(sampler, problem)
-    expected = {key: value for key, value in estimate(sampler, problem.conditioner, 3).items() if value}
-    assert dict(problem.evaluations) == expected
+    work = estimate(sampler, problem.conditioner, 3, problem.generator)
+    assert dict(problem.evaluations) == {key: value for key, value in work.items() if value}
 
 
 def test_fusedream_searches_by_plain_clip_and_ascends_on_the_augmented():
