@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import bench
 from bench.errors import BenchError
@@ -30,6 +30,7 @@ class Side:
         self._forks = False
         self._num_forked = 0
         self._child: int | None = None
+        self._num_asked = 0
 
     def __enter__(self) -> Side:
         if not (self.code / "bench" / "__init__.py").is_file():
@@ -101,17 +102,29 @@ class Side:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._num_asked += 1
+            process.stdin.write(json.dumps({"do": do, "number": self._num_asked, **arguments}) + "\n")
             process.stdin.flush()
-            line = process.stdout.readline()
+            answer = self._answer(process.stdout)
         except OSError:
-            line = ""
-        if not line:
+            answer = None
+        if answer is None:
             raise BenchError(f"{self.name}: the process ended at '{do}' (exit code {process.poll()}).")
-        answer = json.loads(line)
+        if answer["number"] is None:
+            self._child = None  # its parent goes on, and may yet answer what the child was asked
         if "error" in answer:
             raise BenchError(f"{self.name} ({self.code}): {answer['error']}")
         return answer
+
+
+    def _answer(self, lines: IO[str]) -> dict[str, Any] | None:
+        """The answer to the last request, or the news that a child died; None where nothing comes any more.
+        Answers to requests that a dead child left unread are passed over."""
+        for line in iter(lines.readline, ""):
+            answer: dict[str, Any] = json.loads(line)
+            if answer["number"] in (None, self._num_asked):
+                return answer
+        return None
 
 
 @contextlib.contextmanager

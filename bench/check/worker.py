@@ -4,6 +4,7 @@ Run as a file, not as a module, so that ``bench`` is whatever PYTHONPATH says: t
 Reads a JSON object per line from standard input and answers with one; everything else that is printed goes
 to standard error. A fault is an answer ``{"error": …}``. On "fork" a child, with all that is loaded and no
 network yet, goes on with the requests until "leave": a new process at a tenth of what starting one takes.
+Answers bear their request's number; that a child has died is told without one.
 """
 
 from __future__ import annotations
@@ -112,25 +113,25 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     worker = Worker()
 
-    def say(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
+    def say(answer: dict[str, Any], number: int | None = None) -> None:
+        answers.write(json.dumps({"number": number, **answer}) + "\n")
         answers.flush()
 
     # One request at a time: none is read ahead that another process of this one's should get.
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
-        name = request.pop("do")
+        name, number = request.pop("do"), request.pop("number", None)
         if name == "stop":
             return
         if name == "fork":
             child = os.fork()
             if child == 0:
-                say({"pid": os.getpid()})
+                say({"pid": os.getpid()}, number)
             elif os.waitpid(child, 0)[1] != 0:
                 say({"error": "the process that drew has died"})
             continue
         if name == "leave":
-            say({})
+            say({}, number)
             os._exit(0)
         try:
             if name not in ("load", "prepare", "time", "run"):
@@ -139,7 +140,7 @@ def main() -> None:
         except Exception as error:
             tail = "".join(traceback.format_exception(error)[-4:])
             answer = {"error": f"{type(error).__name__}: {error}", "traceback": tail}
-        say(answer)
+        say(answer, number)
 
 
 if __name__ == "__main__":

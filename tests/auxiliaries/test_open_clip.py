@@ -90,7 +90,7 @@ def test_a_siglip_uses_its_tokenizers_padding_and_its_own_constants(tmp_path):
     assert tokens[1, -1] == 1
     assert network.tokenizer.truncated(["A red circle!", "star " * 15, "star " * 16]) == [False, False, True]
     with torch.no_grad():
-        assert torch.allclose(network.encode_text(tokens), model.encode_text(tokens), atol=1e-6)
+        assert torch.allclose(network.encode_text(tokens), model.encode_text(tokens), atol=1e-5)
     assert network.image_mean == (0.5, 0.5, 0.5)
     with pytest.raises(WeightError, match=r"timm/ViT-B-16-SigLIP.*'tokenizer: path/to/folder'"):
         load_open_clip(ClipFiles(config=str(config), weights=str(weights)), CPU)
