@@ -34,6 +34,8 @@ from bench.zoo.training import (
     world_heads,
 )  # fmt: skip
 
+NORM_BATCHES = 100  # of 256 draws, for the batch statistics of a network to ship
+
 
 class ClassifierTraining(Training):
     """Cross-entropy on every attribute, with shifts and noise so that gradients stay useful off the data."""
@@ -316,13 +318,13 @@ class GanTraining(Training):
 
     @torch.no_grad()
     def export(self) -> nn.Module:
-        """The averaged generator with batch statistics estimated anew over 100 batches of the prior."""
+        """The averaged generator with batch statistics estimated anew over batches of the prior."""
         model = copy.deepcopy(self.ema).train()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.reset_running_stats()
                 module.momentum = None  # cumulative average
-        for k in range(100):
+        for k in range(NORM_BATCHES):
             model(self.draw(256, self.generator(10_000_000 + k), model)[0])
         return model.eval()
 

@@ -8,17 +8,21 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.zoo import diffusion_recipe, figures, training
+from bench.zoo import diffusion_recipe, figures, recipes, training
+from bench.zoo.recipes import RECIPES
 from bench.zoo.train import build, train
 from bench.zoo.weights import file_sha256
 
 
 @pytest.fixture(autouse=True)
 def little_data(monkeypatch):
-    """Recipes draw from a small part of their world, so that a test takes seconds."""
+    """Recipes draw little from a small part of their world, so that a test takes seconds."""
+    for name in ("digits-classifier-judge", "digits-biggan", "digits-diffusion"):
+        monkeypatch.setitem(RECIPES[name]["options"], "batch_size", 24)
     monkeypatch.setattr(training, "NUM_SHAPES", 200)
     monkeypatch.setattr(training, "NUM_CAPTIONED", 200)
     monkeypatch.setattr(figures, "NUM", 100)
+    monkeypatch.setattr(recipes, "NORM_BATCHES", 2)
     monkeypatch.setattr(diffusion_recipe, "DRAWN_STEPS", 2)
 
 
