@@ -6,12 +6,13 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.check.quality import Quality, compare_quality, read_cells
 from bench.check.settings import CheckSettings
-from bench.check.sides import HEAD, Side, checkout, sharing
+from bench.check.sides import HEAD, Side, at_once, checkout, sharing
 from bench.check.speed import Measured, measure
 from bench.errors import BenchError, nearest
 from bench.store import RunStore
@@ -141,13 +142,15 @@ def check(
         sides = [
             stack.enter_context(Side(name, code)) for name, code in (("base", base.code), ("head", HEAD))
         ]
-        loaded = [
-            side.load(
-                suite=str(suite_path.resolve()), overrides=list(overrides), device=device,
-                store=str(folder / side.name / "store"),
+        loaded = at_once(
+            *(
+                partial(
+                    side.load, suite=str(suite_path.resolve()), overrides=list(overrides), device=device,
+                    store=str(folder / side.name / "store"),
+                )
+                for side in sides
             )
-            for side in sides
-        ]  # fmt: skip
+        )  # fmt: skip
         pairs = _pairs(loaded[0]["cells"], loaded[1]["cells"], variants)
         notices = [*base.notices, *_differences(loaded, base)]
         found: dict[tuple[str, ...], tuple[str, Measured | None]] = {}
@@ -233,8 +236,7 @@ def _time(
     second = ready(1, own[1])
 
     def renew() -> None:
-        for side in (0, 1):
-            ready(side, own[side])
+        at_once(*(partial(ready, side, own[side]) for side in (0, 1)))
 
     def run(side: int) -> tuple[float, float]:
         answer = sides[side].ask("time", cell=cells[side]["id"])

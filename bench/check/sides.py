@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import bench
 from bench.errors import BenchError
@@ -18,6 +19,7 @@ from bench.errors import BenchError
 WORKER = Path(__file__).with_name("worker.py")
 MOST_FORKS = 5  # of one process
 HEAD = Path(bench.__file__).resolve().parents[1]
+T = TypeVar("T")
 
 
 class Side:
@@ -116,7 +118,6 @@ class Side:
             raise BenchError(f"{self.name} ({self.code}): {answer['error']}")
         return answer
 
-
     def _answer(self, lines: IO[str]) -> dict[str, Any] | None:
         """The answer to the last request, or the news that a child died; None where nothing comes any more.
         Answers to requests that a dead child left unread are passed over."""
@@ -125,6 +126,12 @@ class Side:
             if answer["number"] in (None, self._num_asked):
                 return answer
         return None
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """What the calls return, each on a side of its own, in their order: for what is slow and not timed."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(lambda call: call(), calls))
 
 
 @contextlib.contextmanager

@@ -52,9 +52,13 @@ def is_long(suite: Suite, device: torch.device, store_url: str | None) -> bool:
     from bench.survey import survey
 
     the_plan = plan(suite)
-    if sum(cell.work["generator_forwards"] for cell in the_plan.cells) < FEW_FORWARDS:
+    forwards = sum(cell.work["generator_forwards"] for cell in the_plan.cells)
+    if forwards < FEW_FORWARDS:
         return False
-    store, assembly = open_store(store_url or default_store_url()), Assembly(suite, device)
+    store = open_store(store_url or default_store_url())
+    if not store.keys("samples"):  # nothing to measure by, so that no data need be read
+        return forwards >= MANY_FORWARDS
+    assembly = Assembly(suite, device)
     prediction = predict(assembly, the_plan, survey(assembly, the_plan, store), store, 1)
     unmeasured = [cell for cell in the_plan.cells if cell.id in prediction.unmeasured]
     forwards = sum(cell.work["generator_forwards"] for cell in unmeasured)

@@ -114,6 +114,6 @@ def mean_interval(numbers: np.ndarray) -> tuple[float, float]:
 
 @lru_cache(maxsize=1024)
 def _student(freedom: int) -> float:
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.ppf(0.975, freedom))
+    return float(special.stdtrit(freedom, 0.975))

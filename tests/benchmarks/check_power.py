@@ -19,6 +19,7 @@ import json
 import shutil
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy as np
 from bench.check.machine import snapshot
 from bench.check.rank import judge
 from bench.check.settings import CheckSettings
-from bench.check.sides import HEAD, Side, sharing
+from bench.check.sides import HEAD, Side, at_once, sharing
 from bench.check.speed import by_process, measure
 
 SUITE = """\
@@ -80,9 +81,11 @@ def live(out: Path, name: str, head_code: Path, num: int) -> None:
             cell = cells[0]["cells"][0]["id"]
 
             def renew(sides: tuple[Side, Side] = (base, head), cell: str = cell) -> None:
-                for side in sides:
+                def ready(side: Side) -> None:
                     side.renew()
                     side.ask("prepare", cell=cell, unit_s=CheckSettings().unit_s, max_steps=2)
+
+                at_once(*(partial(ready, side) for side in sides))
 
             def run(side: Side, cell: str = cell) -> tuple[float, float]:
                 answer = side.ask("time", cell=cell)

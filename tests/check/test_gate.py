@@ -82,8 +82,8 @@ def slow_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_gate_end_to_end(slow_code, finished_run: FinishedRun, small_suite, tmp_path, capsys):
-    """Base is a copy whose steps are ten times slower; its records are a run whose samples were better than what
-    the overrides let this code draw: faster, and yet it fails."""
+    """Base is a copy whose steps are ten times slower; its records are a run whose samples were better than
+    what the overrides let this code draw: faster, and yet it fails."""
     path = small_suite(variants={"matrix": {"data": "digits", "generator": "vae", "conditioner": "class",
                                             "sampler": ["tr0n"]}})  # fmt: skip
     settings = tmp_path / "check.yaml"
