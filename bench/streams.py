@@ -20,6 +20,9 @@ from torch import Tensor
 _MASK = 0xFFFFFFFF
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_LOW, _HALF = np.uint64(_MASK), np.uint64(32)
+_MULTIPLIERS = np.array([_M0, _M1], np.uint64)[:, None, None]
+_WEYL = np.arange(10, dtype=np.uint64)[:, None, None] * np.array([_W0, _W1], np.uint64)[:, None]  # (10, 2, 1)
 
 
 Words = TypeVar("Words", Tensor, np.ndarray)
@@ -41,6 +44,28 @@ def philox4x32(counter: Sequence[Words], key: Sequence[Words]) -> tuple[Words, .
         c0, c1, c2, c3 = hi1 ^ c1 ^ k0, lo1, hi0 ^ c3 ^ k1, lo0
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
     return c0, c1, c2, c3
+
+
+def _philox_in_numpy(keys_N: np.ndarray, blocks: int, constants: tuple[np.ndarray, int, int]) -> np.ndarray:
+    """int64 (N, blocks, 4): what :func:`philox4x32` gives for the counters (block, *constants), the first of
+    which is one number or one of each stream, (N or 1, 1).
+
+    Small arrays are what is drawn, and an operation on one costs the same whatever its size: unsigned words,
+    and both halves of a round in one array, need a quarter as many, and NumPy starts one sooner than torch.
+    """
+    keys = keys_N.view(np.uint64)
+    halves = np.stack([keys & _LOW, keys >> _HALF])  # (2, N)
+    schedule = (_WEYL + halves & _LOW)[..., None]  # (10, 2, N, 1)
+    even, odd = np.empty((2, 2, len(keys), blocks), np.uint64)  # words 0 and 2, words 1 and 3
+    even[0], even[1] = np.arange(blocks, dtype=np.uint64), constants[1]
+    odd[0], odd[1] = constants[0], constants[2]
+    for key in schedule:
+        product = even * _MULTIPLIERS
+        even = (product >> _HALF)[::-1] ^ odd ^ key
+        odd = (product & _LOW)[::-1]
+    words = np.empty((len(keys), blocks, 4), np.uint64)
+    words[..., 0::2], words[..., 1::2] = even.transpose(1, 2, 0), odd.transpose(1, 2, 0)
+    return words.view(np.int64)
 
 
 def hash64(*parts: object) -> int:
@@ -95,25 +120,37 @@ class Streams:
         words = self._words("split", index, 2)
         return Streams((words[:, 0] | (words[:, 1] << 32)) & 0x7FFFFFFFFFFFFFFF)
 
-    def _words(self, purpose: str, step: int, count: int) -> Tensor:
-        """(N, count) int64 words in [0, 2**32)."""
+    def splits(self, indices: Sequence[int]) -> Streams:
+        """The streams of :meth:`split` for each index in turn, len(indices) · N of them, index by index."""
+        tiled, index = self.tiled(indices)
+        words = tiled._words("split", index, 2)
+        keys = (words[:, 0] | (words[:, 1] << 32)) & 0x7FFFFFFFFFFFFFFF
+        return Streams(torch.where(index == 0, tiled.keys, keys))
+
+    def tiled(self, indices: Sequence[int]) -> tuple[Streams, Tensor]:
+        """These streams once per index, and the index of each: int64 (len(indices) · N,), to draw by."""
+        index = torch.as_tensor(indices, dtype=torch.int64, device=self.device)
+        return Streams(self.keys.repeat(len(index))), index.repeat_interleave(len(self))
+
+    def _words(self, purpose: str, step: int | Tensor, count: int) -> Tensor:
+        """(N, count) int64 words in [0, 2**32); ``step`` is one for all or one of each, int64 (N,)."""
         blocks = (count + 3) // 4
         tag = hash64("purpose", purpose)
-        constants = [value & _MASK for value in (step, tag, tag >> 32)]
+        own = step[:, None] if isinstance(step, Tensor) else torch.tensor([[step]], device=self.device)
+        own, low, high = own & _MASK, tag & _MASK, (tag >> 32) & _MASK
         if self.device.type == "cpu":
-            # The same integer operations; NumPy starts one on a small array in a third of the time.
-            keys, index = self.keys.numpy()[:, None], np.arange(blocks, dtype=np.int64)[None, :]
-            filled = [np.full((1, 1), value, dtype=np.int64) for value in constants]
-            words = philox4x32((index, *filled), (keys & _MASK, (keys >> 32) & _MASK))
-            drawn = torch.from_numpy(np.stack(np.broadcast_arrays(*words), axis=-1))
+            constants = own.numpy(), low, high
+            drawn = torch.from_numpy(_philox_in_numpy(self.keys.numpy(), blocks, constants))
         else:
             key, block = self.keys[:, None], torch.arange(blocks, device=self.device)[None, :]
-            full = [torch.full((1, 1), value, device=self.device) for value in constants]
+            full = [own, *(torch.full((1, 1), value, device=self.device) for value in (low, high))]
             found = philox4x32((block, *full), (key & _MASK, (key >> 32) & _MASK))
             drawn = torch.stack(torch.broadcast_tensors(*found), dim=-1)
         return drawn.reshape(len(self), blocks * 4)[:, :count]
 
-    def uniform(self, purpose: str, shape: Sequence[int] = (), step: int = 0, *, low=0.0, high=1.0) -> Tensor:
+    def uniform(
+        self, purpose: str, shape: Sequence[int] = (), step: int | Tensor = 0, *, low=0.0, high=1.0
+    ) -> Tensor:
         """Float32 in [low, high), resolution 2**-24 of the range, shape (N, *shape)."""
         words = self._words(purpose, step, math.prod(shape))
         unit = (words >> 8).to(torch.float32) * 2.0**-24
@@ -121,16 +158,17 @@ class Streams:
         largest = float(np.nextafter(np.float32(high), np.float32(low)))
         return (low + (high - low) * unit).clamp(max=largest).reshape(len(self), *shape)
 
-    def normal(self, purpose: str, shape: Sequence[int] = (), step: int = 0) -> Tensor:
+    def normal(self, purpose: str, shape: Sequence[int] = (), step: int | Tensor = 0) -> Tensor:
         """Standard normal float32 by Box-Muller, shape (N, *shape)."""
         count = math.prod(shape)
         words = self._words(purpose, step, 2 * ((count + 1) // 2)).to(torch.float64)
-        u, v = (words[:, 0::2] + 0.5) * 2.0**-32, words[:, 1::2] * 2.0**-32
-        radius, angle = torch.sqrt(-2.0 * torch.log(u)), 2.0 * math.pi * v
-        pairs = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
-        return pairs.reshape(len(self), -1)[:, :count].to(torch.float32).reshape(len(self), *shape)
+        radius = words[:, 0::2].add(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+        angle = words[:, 1::2].mul(2.0**-32).mul_(2.0 * math.pi)
+        drawn = torch.empty((*radius.shape, 2), dtype=torch.float32, device=self.device)
+        drawn[..., 0], drawn[..., 1] = angle.cos().mul_(radius), angle.sin().mul_(radius)
+        return drawn.reshape(len(self), -1)[:, :count].contiguous().reshape(len(self), *shape)
 
-    def integers(self, purpose: str, high: int, shape: Sequence[int] = (), step: int = 0) -> Tensor:
+    def integers(self, purpose: str, high: int, shape: Sequence[int] = (), step: int | Tensor = 0) -> Tensor:
         """Int64 in [0, high), shape (N, *shape); bias below high / 2**32."""
         words = self._words(purpose, step, math.prod(shape))
         return ((words * high) >> 32).reshape(len(self), *shape)

@@ -207,3 +207,23 @@ def test_arrays_and_tensors_give_the_same_words():
     for expected, tensor in zip(words, found):
         assert expected.shape == (7, 9)
         np.testing.assert_array_equal(expected, tensor.numpy())
+
+
+def test_streams_of_many_indices_are_those_of_each():
+    streams, numbers = Streams.from_seed(5, "many"), [0, 3, 1]
+    together = streams.splits(numbers)
+    assert torch.equal(together.keys, torch.cat([streams.split(k).keys for k in numbers]))
+    tiled, number = streams.tiled(numbers)
+    for draw in ("normal", "uniform"):
+        drawn = getattr(tiled, draw)("p", (3,), number)
+        assert torch.equal(drawn, torch.cat([getattr(streams, draw)("p", (3,), k) for k in numbers]))
+
+
+@pytest.mark.parametrize("step", [0, 7, -1, 2**40])
+def test_numpys_words_are_those_of_the_definition(step):
+    streams, count = Streams.from_seed(6, "numpy", step), 11
+    tag = hash64("purpose", "p")
+    words = [step & 0xFFFFFFFF, tag & 0xFFFFFFFF, (tag >> 32) & 0xFFFFFFFF]
+    for key, found in zip(streams.keys.tolist(), streams._words("p", step, count).tolist()):
+        blocks = [_philox((block, *words), (key & 0xFFFFFFFF, key >> 32)) for block in range(3)]
+        assert found == [word for block in blocks for word in block][:count]

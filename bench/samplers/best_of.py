@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.errors import SamplingError, SuiteError
 from bench.samplers.base import Problem, Sampler
-from bench.samplers.start import assemble, best_candidate, starting_point, translate
+from bench.samplers.start import best_candidate, prior_candidates, translate, translated_candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,11 @@ class BestOf(Sampler):
         return self.source == "translator"
 
     def init(self, problem: Problem) -> Tensor:
-        latent = problem.generator.latent
         if self.source == "prior":
-            return best_candidate(problem, lambda k: latent.prior(problem.streams.split(k)), self.candidates)
-        mixture = translate(problem)
-
-        def draw(k: int) -> Tensor:
-            main = starting_point(problem, mixture, "sample", k)
-            return latent.project(assemble(problem, main, mixture.auxiliary))
-
-        return best_candidate(problem, draw, self.candidates)
+            make = prior_candidates(problem)
+        else:
+            make = translated_candidates(problem, translate(problem))
+        return best_candidate(problem, make, self.candidates)
 
     def latent(self, problem: Problem, state: Tensor) -> Tensor:
         return state

@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.errors import SuiteError
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.search import Range
-from bench.samplers.start import assemble, best_candidate
+from bench.samplers.start import assemble, best_candidate, prior_candidates
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Langevin(LangevinRefinement):
 
     def init(self, problem: Problem) -> LangevinState:
         latent = problem.generator.latent
-        z = best_candidate(problem, lambda k: latent.prior(problem.streams.split(k)), self.candidates)
+        z = best_candidate(problem, prior_candidates(problem), self.candidates)
         auxiliary = latent.columns("auxiliary").to(z.device)
         main = z[:, latent.columns("main").to(z.device)]
         return LangevinState(main[:, None], auxiliary=z[:, auxiliary] if len(auxiliary) else None)

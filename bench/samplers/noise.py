@@ -13,7 +13,7 @@ from bench.errors import SuiteError
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.langevin import clip_per_sample
 from bench.samplers.search import Range
-from bench.samplers.start import assemble, best_candidate, starting_point, translate
+from bench.samplers.start import best_candidate, prior_candidates, translate, translated_candidates
 
 
 @dataclass
@@ -79,17 +79,11 @@ class NoiseOptimisation(Sampler):
         return self.start == "translator"
 
     def init(self, problem: Problem) -> NoiseState:
-        latent = problem.generator.latent
         if self.start == "prior":
-            z = best_candidate(problem, lambda k: latent.prior(problem.streams.split(k)), self.candidates)
-            return NoiseState(z)
-        mixture = translate(problem)
-
-        def draw(k: int) -> Tensor:
-            main = starting_point(problem, mixture, "sample", k)
-            return latent.project(assemble(problem, main, mixture.auxiliary))
-
-        return NoiseState(best_candidate(problem, draw, self.candidates))
+            make = prior_candidates(problem)
+        else:
+            make = translated_candidates(problem, translate(problem))
+        return NoiseState(best_candidate(problem, make, self.candidates))
 
     def step(self, problem: Problem, state: NoiseState, t: int) -> NoiseState:
         latent = problem.generator.latent

@@ -14,6 +14,8 @@ from bench.samplers.base import Problem
 from bench.translator.network import Mixture
 
 Start = Literal["sample", "argmax_mean", "mixture_mean"]
+Make = Callable[[Sequence[int]], Tensor]
+AT_ONCE = 32  # candidates made together; each is evaluated by itself
 
 
 def translate(problem: Problem) -> Mixture:
@@ -41,32 +43,62 @@ def pooled(mixtures: Sequence[Mixture]) -> Mixture:
     )
 
 
-def starting_point(problem: Problem, mixture: Mixture, start: Start, k: int = 0) -> Tensor:
-    """(N, d) main coordinates: a draw of the mixture (its ``k``-th), its mean, or its likeliest mean."""
+def starting_point(problem: Problem, mixture: Mixture, start: Start) -> Tensor:
+    """(N, d) main coordinates: a draw of the mixture, its mean, or its likeliest mean."""
     if start == "argmax_mean":
         return mixture.argmax_mean()
     if start == "mixture_mean":
         return mixture.mean()
-    uniform = problem.streams.uniform("translator:component", step=k)
-    return mixture.draw(uniform, problem.streams.normal("translator:draw", (mixture.means.shape[2],), k))
+    return draws(problem, mixture, (0,))
 
 
-def best_candidate(problem: Problem, make: Callable[[int], Tensor], num: int) -> Tensor:
-    """Per sample, the latent of lowest energy among ``make(0)`` … ``make(num - 1)``, each (N, dim).
+def draws(problem: Problem, mixture: Mixture, numbers: Sequence[int]) -> Tensor:
+    """(len(numbers) · N, d) main coordinates: these draws of the mixture, one after the other."""
+    streams, number = problem.streams.tiled(numbers)
+    uniform = streams.uniform("translator:component", step=number)
+    return mixture.draw(uniform, streams.normal("translator:draw", (mixture.means.shape[2],), number))
 
-    The first wins a tie. With one candidate no energy is evaluated. Evaluations are counted.
+
+def prior_candidates(problem: Problem) -> Make:
+    """Draws of the generator's prior, for :func:`best_candidate`."""
+    return lambda numbers: problem.generator.latent.prior(problem.streams.splits(numbers))
+
+
+def translated_candidates(problem: Problem, mixture: Mixture) -> Make:
+    """Draws of the translator's mixture, for :func:`best_candidate`."""
+
+    def make(numbers: Sequence[int]) -> Tensor:
+        auxiliary = mixture.auxiliary
+        if auxiliary is not None:
+            auxiliary = auxiliary.repeat(len(numbers), 1)
+        return problem.generator.latent.project(
+            assemble(problem, draws(problem, mixture, numbers), auxiliary)
+        )
+
+    return make
+
+
+def best_candidate(problem: Problem, make: Make, num: int) -> Tensor:
+    """Per sample, the latent of lowest energy among candidates number 0 … num - 1.
+
+    ``make`` gives those of some numbers, one after the other: (len(numbers) · N, dim). The first wins a tie.
+    With one candidate no energy is evaluated. Evaluations are counted.
     """
-    best = make(0)
     if num == 1:
-        return best
+        return make((0,))
+    best, lowest = None, None
     with torch.no_grad():
-        lowest = problem.energy(best, -1)
-        for k in range(1, num):
-            latent = make(k)
-            energy = problem.energy(latent, -1 - k)
-            better = energy < lowest
-            best = torch.where(better[:, None], latent, best)
-            lowest = torch.where(better, energy, lowest)
+        for first in range(0, num, AT_ONCE):
+            numbers = range(first, min(first + AT_ONCE, num))
+            for k, latent in zip(numbers, make(numbers).chunk(len(numbers))):
+                energy = problem.energy(latent, -1 - k)
+                if best is None or lowest is None:
+                    best, lowest = latent, energy
+                    continue
+                better = energy < lowest
+                best = torch.where(better[:, None], latent, best)
+                lowest = torch.where(better, energy, lowest)
+    assert best is not None
     return best
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from bench.errors import SuiteError
 from bench.samplers.base import Problem
 from bench.samplers.langevin import LangevinRefinement, LangevinState
-from bench.samplers.start import Start, assemble, best_candidate, starting_point, translate
+from bench.samplers.start import (
+    Start,
+    assemble,
+    best_candidate,
+    starting_point,
+    translate,
+    translated_candidates,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +46,9 @@ class Tr0n(LangevinRefinement):
             return LangevinState(mixture.means, logits=logits, auxiliary=mixture.auxiliary)
         latent = problem.generator.latent
 
-        def candidate(k: int) -> Tensor:
-            main = starting_point(problem, mixture, self.start, k)
-            return latent.project(assemble(problem, main, mixture.auxiliary))
-
-        z = best_candidate(problem, candidate, self.candidates)
+        if self.start == "sample":
+            z = best_candidate(problem, translated_candidates(problem, mixture), self.candidates)
+        else:
+            main = starting_point(problem, mixture, self.start)
+            z = latent.project(assemble(problem, main, mixture.auxiliary))
         return LangevinState(z[:, latent.columns("main").to(z.device)][:, None], auxiliary=mixture.auxiliary)

@@ -43,10 +43,12 @@ class Mixture:
         return (self.logits.softmax(1)[:, :, None] * self.means).sum(1)
 
     def draw(self, uniform_N: Tensor, normal_Nd: Tensor) -> Tensor:
-        """One draw per sample, (N, d), from a uniform and a standard normal of the sample's own stream."""
-        cumulative = self.logits.double().softmax(1).cumsum(1)
+        """One draw per sample, (N, d), from a uniform and a standard normal of the sample's own stream; of
+        K · N of them, K draws per sample, (K · N, d), one after the other."""
+        times = len(uniform_N) // len(self.logits)
+        cumulative = self.logits.double().softmax(1).cumsum(1).repeat(times, 1)
         component = (uniform_N.double()[:, None] > cumulative).sum(1).clamp(max=self.means.shape[1] - 1)
-        rows = torch.arange(len(component), device=component.device)
+        rows = torch.arange(len(self.logits), device=component.device).repeat(times)
         return self.means[rows, component] + self.std * normal_Nd
 
 

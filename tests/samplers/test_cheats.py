@@ -60,7 +60,9 @@ class OneImage(Sampler):
 
         same = Streams(torch.zeros_like(problem.streams.keys))
         prior = problem.generator.latent.prior
-        return best_candidate(problem, lambda k: prior(same.split(k + 1)), self.candidates)
+        return best_candidate(
+            problem, lambda many: prior(same.splits([k + 1 for k in many])), self.candidates
+        )
 
     def latent(self, problem: Problem, state: Tensor) -> Tensor:
         return state

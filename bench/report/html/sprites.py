@@ -43,7 +43,7 @@ def encode_sprite(tiles_NHWC: Sequence[np.ndarray], columns: int) -> bytes:
         y, x = t // columns * height, t % columns * width
         sheet[y : y + height, x : x + width] = tile
     buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, format="webp", quality=QUALITY, method=2)
+    Image.fromarray(sheet).save(buffer, format="webp", quality=QUALITY, method=0)
     return buffer.getvalue()
 
 
