@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support import FinishedRun
 
-from bench.check import gate, outputs
+from bench.check import gate, outputs, sides
 from bench.check.gate import EXIT_CODES, CellCheck, Check
 from bench.check.quality import Quality, compare_quality, read_cells
 from bench.check.rank import Speed
@@ -81,11 +81,14 @@ def slow_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_gate_end_to_end(slow_code, finished_run: FinishedRun, small_suite, tmp_path, capsys):
+def test_the_gate_end_to_end(
+    slow_code, finished_run: FinishedRun, small_suite, tmp_path, capsys, monkeypatch
+):
     """Base is a copy whose steps are ten times slower; its records are a run whose samples were better than
     what the overrides let this code draw: faster, and yet it fails."""
     path = small_suite(variants={"matrix": {"data": "digits", "generator": "vae", "conditioner": "class",
                                             "sampler": ["tr0n"]}})  # fmt: skip
+    monkeypatch.setattr(sides, "MOST_FORKS", 20)  # the fresh starts have a test of their own
     settings = tmp_path / "check.yaml"
     settings.write_text("{rounds: 10, max_rounds: 10, per_process: 1, noise_rounds: 5, unit_s: 0.05}")
     out = tmp_path / "check"

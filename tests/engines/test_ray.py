@@ -183,7 +183,7 @@ def test_failing_cells_fail_alone_with_the_errors_of_one_process(cluster, small_
         gone={"kind": "vae", "weights": str(tmp_path / "gone.safetensors")},
         broken={"kind": "python", "target": "ray_components:Broken"},
     )
-    summary = perform(path, tmp_path / "ray", RayEngine(workers=2))
+    summary = perform(path, tmp_path / "ray", RayEngine(workers=1))
     assert (summary.num_ok, summary.num_failed) == (1, 3)
     perform(path, tmp_path / "one")
     nan, gone, broken, sound = RunStore(tmp_path / "ray" / "run").records()

@@ -200,7 +200,7 @@ def smaller(path: Path, inception: Path) -> list[str]:
         made.append(f"protocol.num_samples={NUM}")
     for name in suite.translators:
         made += [f"translators.{name}.{key}={value}" for key, value in
-                 (("num_pairs", 6), ("steps", 2), ("batch_size", 2), ("hidden", 8))]  # fmt: skip
+                 (("num_pairs", 2), ("steps", 2), ("batch_size", 2), ("hidden", 8))]  # fmt: skip
     for name, sampler in suite.samplers.items():
         if sampler.config.steps > 2:
             made.append(f"samplers.{name}.steps={1 if name == 'fusedream-100' else 2}")
