@@ -6,8 +6,9 @@ Runs the suite in a fresh store, its run in FOLDER/run or one that is removed ag
 wall-clock by what they went to, and those that the processor worked, which other load on the machine does not
 count in (with OMP_NUM_THREADS=1 they are what an idle core would take, but for waiting for the disk).
 Gradients are the generator's and the auxiliary's; training of translators is set-up work that the suite asks
-for; intervals are part of the metrics. Everything else is overhead: noise, the sampler's own arithmetic,
-files, hashes, tables, imports, the report.
+for; loading networks takes in the libraries that they are built of; intervals are part of the metrics.
+Everything else is overhead: noise, the sampler's own arithmetic, files, hashes, tables, other imports, the
+report.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def instrument() -> None:
     for kind, methods in (
         ("generator", ("decode",)), ("conditioner", ("embed", "encode", "energy")), ("judge", ("readout",))
     ):  # fmt: skip
-        load = getattr(Assembly, kind)
+        load = timed("networks loaded", getattr(Assembly, kind))
 
         def loaded(
             self: Assembly, name: str, load: Any = load, kind: str = kind, methods: Any = methods
