@@ -29,6 +29,7 @@ from bench.components import CONDITIONERS, JUDGES, resolve_path
 from bench.errors import SuiteError, WeightError
 from bench.identity import weight_hashes
 from bench.streams import Streams
+from bench.torchvision_guard import ensure_torchvision
 from bench.types import Condition
 
 CPU = torch.device("cpu")
@@ -75,6 +76,7 @@ def test_the_judge_is_open_clips_own_transform_tokenizer_and_encoders(clip, file
 
 
 def test_a_siglip_uses_its_tokenizers_padding_and_its_own_constants(tmp_path):
+    ensure_torchvision()
     import open_clip
 
     config = tiny_siglip_config(tmp_path / "model")
@@ -90,7 +92,8 @@ def test_a_siglip_uses_its_tokenizers_padding_and_its_own_constants(tmp_path):
     assert tokens[1, -1] == 1
     assert network.tokenizer.truncated(["A red circle!", "star " * 15, "star " * 16]) == [False, False, True]
     with torch.no_grad():
-        assert torch.allclose(network.encode_text(tokens), model.encode_text(tokens), atol=1e-5)
+        expected = model.double().encode_text(tokens)
+        assert torch.allclose(network.double().encode_text(tokens), expected, atol=1e-6)
     assert network.image_mean == (0.5, 0.5, 0.5)
     with pytest.raises(WeightError, match=r"timm/ViT-B-16-SigLIP.*'tokenizer: path/to/folder'"):
         load_open_clip(ClipFiles(config=str(config), weights=str(weights)), CPU)
