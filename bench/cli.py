@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -373,7 +374,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     ``TR0N_BENCH_DEBUG=1`` shows the traceback of an error.
     """
-    with _stoppable():
+    with _stoppable(), _rare_collections():
         try:
             app(args=arguments, prog_name="tr0n-bench")
         except BenchError as error:
@@ -387,6 +388,18 @@ def main(arguments: list[str] | None = None) -> int:
         except SystemExit as leave:
             return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     return 0
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Within the block Python looks for cycles of dead objects less often: the libraries leave half a million
+    objects that stay, and to go through them all again and again takes seconds of a run."""
+    before = gc.get_threshold()
+    gc.set_threshold(10_000, 10, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Stopped(BaseException):

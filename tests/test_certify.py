@@ -25,6 +25,7 @@ from bench.cli import main
 from bench.needs import needs
 from bench.plan import plan
 from bench.report.page import write_page
+from bench.report.view import RunView
 from bench.runner import run
 from bench.store import RunStore, comparable
 from bench.suite import load_suite
@@ -174,7 +175,7 @@ def test_the_report_says_what_was_certified(finished_run: FinishedRun, tmp_path)
     out, _ = finished_run.copy(tmp_path)
 
     def line() -> str:
-        write_page([out], tmp_path / "report")
+        write_page([RunView(out)], tmp_path / "report")
         lines = (tmp_path / "report" / "report.md").read_text().splitlines()
         return next(line for line in lines if line.startswith("- determinism: "))
 

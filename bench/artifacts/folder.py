@@ -35,7 +35,10 @@ class Folder:
     def write(self, path: str, parts: Sequence[bytes]) -> None:
         """Replaces the file in one step; a fault leaves the old one and no other."""
         target = self.root / path
-        new_folder = not target.parent.is_dir()
+        # the rename, and the folders made for it, last only once the folders that list them are written
+        changed = [target.parent]
+        while changed[-1] != self.root and not changed[-1].is_dir():
+            changed.append(changed[-1].parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = temporary_path(target)
         try:
@@ -46,8 +49,7 @@ class Folder:
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
-        # the rename, and the folders made for it, last only once the folders that list them are written
-        for folder in (target.parent, *((target.parent.parent, self.root) if new_folder else ())):
+        for folder in changed:
             _sync_folder(folder)
 
     def read(self, path: str) -> bytes:

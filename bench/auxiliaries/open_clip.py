@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class Tokenizer:
 
     def __init__(self, inner: Any, context_length: int):
         self.inner, self.context_length = inner, context_length
+        # of cells that share prompts each asks for the same texts
+        self._length = lru_cache(maxsize=2**16)(self._count)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         return self.inner(list(texts))
@@ -76,7 +79,7 @@ class Tokenizer:
     def truncated(self, texts: Sequence[str]) -> list[bool]:
         return [self._length(text) > self.context_length for text in texts]
 
-    def _length(self, text: str) -> int:
+    def _count(self, text: str) -> int:
         """Tokens of the whole text, special ones included."""
         if hasattr(self.inner, "encode"):
             return len(self.inner.encode(text)) + 2

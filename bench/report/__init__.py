@@ -25,12 +25,14 @@ def write_report(
     from; ``python`` allows a suite's own code to run for them. Raises ResultError for a run without records.
     """
     from bench.report.page import write_page
+    from bench.report.view import RunView
 
-    files = write_page(run_dirs, out, formats)
+    views = [RunView(run_dir) for run_dir in run_dirs]
+    files = write_page(views, out, formats)
     if "html" in formats:
         from bench.report.html.page import write_html
 
-        files = write_html(run_dirs, out, store_url=store_url, python=python) + files
+        files = write_html(views, out, store_url=store_url, python=python) + files
     return files
 
 

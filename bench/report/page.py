@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,30 +26,31 @@ from bench.report.tables import (
     phase_table,
     scores_table,
 )
-from bench.report.trust import LEGEND, interval_notes, level_with_best
-from bench.store import RunStore, atomic_write, scores_frame
+from bench.report.trust import LEGEND, interval_notes
+from bench.report.view import RunView
+from bench.store import atomic_write, scores_frame
 
 FORMATS = ("md", "latex", "csv", "png", "svg")
 Formats = Sequence[str]
 
 
-def write_page(run_dirs: list[Path], out: Path, formats: Formats = FORMATS) -> list[Path]:
+def write_page(views: Sequence[RunView], out: Path, formats: Formats = FORMATS) -> list[Path]:
     """Writes tables and pictures in the given formats; several runs get a section and a folder each.
 
     ``md`` writes report.md, first in the list returned. Raises ResultError when a run holds no records, and
     where two runs have scores of one metric on one data set under different protocols.
     """
-    if not run_dirs:
+    if not views:
         raise ResultError("report: no run was given. Name one or more run folders.")
-    together = [record for run_dir in run_dirs for record in RunStore(run_dir).records()]
+    together = [record for view in views for record in view.records]
     for group in groups(together):
         require_comparable(group.records, "report")
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     sections = []
-    for k, run_dir in enumerate(run_dirs):
-        folder = out if len(run_dirs) == 1 else out / f"run-{k + 1}"
-        section, written = _run_section(RunStore(run_dir), folder, out, formats)
+    for k, view in enumerate(views):
+        folder = out if len(views) == 1 else out / f"run-{k + 1}"
+        section, written = _run_section(view, folder, out, formats)
         sections.append(section)
         files += written
     if "md" not in formats:
@@ -60,10 +60,8 @@ def write_page(run_dirs: list[Path], out: Path, formats: Formats = FORMATS) -> l
     return [page, *files]
 
 
-def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) -> tuple[str, list[Path]]:
-    run, records = store.read_run(), store.records()
-    if not records:
-        raise ResultError(f"'{store.run_dir}' holds no records yet. Run the suite first.")
+def _run_section(view: RunView, folder: Path, root: Path, formats: Formats) -> tuple[str, list[Path]]:
+    store, run, records, listed = view.store, view.run, view.records, view.groups
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     suite: dict[str, Any] = run.get("suite", {})
@@ -81,11 +79,9 @@ def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) ->
     def link(path: Path) -> str:
         return path.relative_to(root).as_posix()
 
-    listed = groups(records)
     texts: list[tuple[str, str]] = []
     for group in listed:
-        names = [column.metric for column in headline_columns(group)]
-        table = markdown_table(group, level_with_best(group.records, _samples(store, group), names))
+        table = markdown_table(group, view.level(group))
         lines += [f"## {escape(group.title)}", "", table, *_legend(group, table)]
         csv = folder / f"table-{group.slug}.csv"
         lines.append(_judges(group))
@@ -141,15 +137,6 @@ def _run_section(store: RunStore, folder: Path, root: Path, formats: Formats) ->
         document.write_text(latex_document(*zip(*texts)), encoding="utf-8")
         files.append(document)
     return "\n".join(lines), files
-
-
-def _samples(store: RunStore, group: Group) -> dict[str, pd.DataFrame]:
-    """Cell id → its per-sample table, for those that have one."""
-    tables = {}
-    for record in group.records:
-        with contextlib.suppress(ResultError):
-            tables[record.cell.id] = store.read_samples(record.cell.id)
-    return tables
 
 
 def _legend(group: Group, table: str) -> list[str]:

@@ -6,6 +6,7 @@ import gzip
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +107,14 @@ class Tokenizer:
 
         self.inner = SimpleTokenizer(bpe_path=str(vocabulary), context_length=CONTEXT_LENGTH)
         self.vocab_size = self.inner.vocab_size
+        # of cells that share prompts each asks for the same texts
+        self._length = lru_cache(maxsize=2**16)(lambda text: len(self.inner.encode(text)))
 
     def __call__(self, texts: list[str]) -> Tensor:
         return self.inner(texts)
 
     def truncated(self, texts: list[str]) -> list[bool]:
-        return [len(self.inner.encode(text)) > CONTEXT_LENGTH - 2 for text in texts]
+        return [self._length(text) > CONTEXT_LENGTH - 2 for text in texts]
 
 
 class ZooClip(nn.Module):

@@ -22,6 +22,7 @@ from report.conftest import chromium_path
 from report.synthetic import synthetic_run
 
 from bench.report.html.page import write_html
+from bench.report.view import RunView
 
 SCROLL = """async () => {
   document.querySelector('.browser').scrollIntoView({behavior: 'instant'});
@@ -50,7 +51,7 @@ def main() -> None:
             out / "run", num=given.num, samplers=("prior", "langevin", "translator", "tr0n"), size=32
         )
         begin = time.perf_counter()
-        page_file, *pictures = write_html([run], out / "report", store_url=str(out / "none"))
+        page_file, *pictures = write_html([RunView(run)], out / "report", store_url=str(out / "none"))
         made = time.perf_counter() - begin
         print(
             f"{4 * given.num} samples: {page_file.stat().st_size / 2**20:.1f} MiB, {len(pictures)} beside, "

@@ -14,6 +14,7 @@ from bench.protocols import Protocol, differing_fields, require_comparable, stam
 from bench.protocols.base import content_sha256
 from bench.protocols.shipped import INCEPTION_SHA256, SHIPPED
 from bench.report.page import write_page
+from bench.report.view import RunView
 from bench.runner import run
 from bench.store import RunStore
 from bench.suite import load_suite, suite_from_plain
@@ -190,10 +191,10 @@ def test_scores_under_another_codec_share_no_table(finished_run, tmp_path):
     with pytest.raises(
         ResultError, match=r"codec: 'png' and 'jpeg-75'; num_reference: 200 and 100.*sensitiv"
     ):
-        write_page([out, other], tmp_path / "report")
-    write_page([other], tmp_path / "report")
+        write_page([RunView(out), RunView(other)], tmp_path / "report")
+    write_page([RunView(other)], tmp_path / "report")
     shutil.copytree(out, tmp_path / "twin")
-    write_page([out, tmp_path / "twin"], tmp_path / "together")
+    write_page([RunView(out), RunView(tmp_path / "twin")], tmp_path / "together")
 
 
 def test_other_weights_or_data_are_differing_fields_too(finished_run):

@@ -9,6 +9,7 @@ import pytest
 from report.synthetic import synthetic_run
 
 from bench.report.html.page import write_html
+from bench.report.view import RunView
 
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 
@@ -22,7 +23,7 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = synthetic_run(
         folder / "run", samplers=("prior", "langevin", EVIL_NAME), num=150, captions={3: EVIL_CAPTION}
     )
-    return write_html([run], folder / "out", store_url=str(folder / "no-store"))[0]
+    return write_html([RunView(run)], folder / "out", store_url=str(folder / "no-store"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,7 @@ def test_every_control_has_a_name_and_ids_are_unique(page):
 def test_too_many_pictures_go_into_a_folder_beside_the_page(open_page, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.report.html.page.MOST_IMAGE_BYTES", 1000)
     run = synthetic_run(tmp_path / "run", num=20)
-    page_file, *pictures = write_html([run], tmp_path / "out", store_url=str(tmp_path / "none"))
+    page_file, *pictures = write_html([RunView(run)], tmp_path / "out", store_url=str(tmp_path / "none"))
     assert pictures
     assert all(picture.parent.name == "report-images" for picture in pictures)
     watched = open_page(page_file)
@@ -236,7 +237,7 @@ def test_the_thumbnail_of_a_sample_is_that_sample(open_page, tmp_path):
     from bench.store import RunStore
 
     run = synthetic_run(tmp_path / "run", num=300, samplers=("prior",))
-    page = open_page(write_html([run], tmp_path / "out", store_url=str(tmp_path / "none"))[0]).page
+    page = open_page(write_html([RunView(run)], tmp_path / "out", store_url=str(tmp_path / "none"))[0]).page
     scroll_to_samples(page)
     page.get_by_label("Order", exact=True).select_option("highest first")
     found = page.evaluate(

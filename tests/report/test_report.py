@@ -16,6 +16,7 @@ from bench.errors import ResultError
 from bench.payload import to_pngs
 from bench.report.page import write_page
 from bench.report.tables import escape, groups, markdown_table, phase_table
+from bench.report.view import RunView
 from bench.store import CellInfo, Record, RunStore
 from bench.types import Score, Timing
 
@@ -125,7 +126,7 @@ def test_untrusted_text_stays_in_its_cell(text):
 
 def test_the_page_links_only_files_that_exist_and_tells_everything(make_run, tmp_path):
     run_dir = make_run([make_record(sampler) for sampler in SAMPLERS])
-    files = write_page([run_dir], tmp_path / "out")
+    files = write_page([RunView(run_dir)], tmp_path / "out")
     page = (tmp_path / "out" / "report.md").read_text()
     links = re.findall(r"(?<!\\)\]\(([^)]+)\)", page)
     assert links
@@ -142,7 +143,7 @@ def test_the_page_links_only_files_that_exist_and_tells_everything(make_run, tmp
 
 def test_the_grid_shows_each_sampler_in_its_column(make_run, tmp_path):
     run_dir = make_run([make_record(sampler) for sampler in SAMPLERS])
-    write_page([run_dir], tmp_path / "out")
+    write_page([RunView(run_dir)], tmp_path / "out")
     image = np.asarray(Image.open(tmp_path / "out" / "grid-shapes-text-gan.png").convert("RGB")).astype(int)
     columns = {}
     for name, color in COLORS.items():
@@ -155,7 +156,7 @@ def test_the_grid_shows_each_sampler_in_its_column(make_run, tmp_path):
 def test_figures_show_their_points_and_are_the_same_twice(make_run, tmp_path):
     run_dir = make_run([make_record("prior", fid=1.0), make_record("tr0n", fid=2.0)])
     for out in ("a", "b"):
-        write_page([run_dir], tmp_path / out)
+        write_page([RunView(run_dir)], tmp_path / out)
     for name in ("frontier.png", "frontier.svg", "steps.png", "steps.svg"):
         first, second = ((tmp_path / out / name).read_bytes() for out in ("a", "b"))
         assert first == second, name
@@ -165,14 +166,14 @@ def test_figures_show_their_points_and_are_the_same_twice(make_run, tmp_path):
 
 def test_several_runs_share_a_page_without_overwriting(make_run, tmp_path):
     runs = [make_run([make_record("prior")], name) for name in ("one", "two")]
-    write_page(runs, tmp_path / "out")
+    write_page([RunView(run) for run in runs], tmp_path / "out")
     assert (tmp_path / "out" / "run-1" / "scores.csv").is_file()
     assert (tmp_path / "out" / "run-2" / "scores.csv").is_file()
 
 
 def test_missing_images_leave_the_tables(make_run, tmp_path):
     run_dir = make_run([make_record("prior")], images=False)
-    write_page([run_dir], tmp_path / "out")
+    write_page([RunView(run_dir)], tmp_path / "out")
     assert "| gan | prior |" in (tmp_path / "out" / "report.md").read_text()
 
 
@@ -181,7 +182,7 @@ def test_a_run_in_which_every_cell_failed_still_has_a_page(make_run, tmp_path):
         "tr0n", status="failed", error={"type": "E", "message": "no such weights"}, scores=(), curve=(),
         timing=None,
     )  # fmt: skip
-    write_page([make_run([failed])], tmp_path / "out")
+    write_page([RunView(make_run([failed]))], tmp_path / "out")
     page = (tmp_path / "out" / "report.md").read_text()
     assert "1 cell, 1 failed" in page
     assert "no such weights" in page
@@ -191,7 +192,7 @@ def test_nothing_to_report_is_an_error(tmp_path, make_run):
     with pytest.raises(ResultError, match="no run was given"):
         write_page([], tmp_path / "out")
     with pytest.raises(ResultError, match="holds no records yet"):
-        write_page([make_run([])], tmp_path / "out")
+        write_page([RunView(make_run([]))], tmp_path / "out")
 
 
 def test_costs_name_the_denoiser_where_there_is_one():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.errors import BenchError, ResultError
+from bench.errors import BenchError
 from bench.report.breakdown import Cut, cuts
 from bench.report.evidence import RunEvidence
 from bench.report.html import charts
@@ -24,14 +24,14 @@ from bench.report.tables import (
     best_values,
     certificates,
     final_scores,
-    groups,
     headline_columns,
     sampler_name,
     shown,
     variant_name,
 )  # fmt: skip
-from bench.report.trust import LEGEND, interval_notes, is_ranked, level_with_best, warnings
-from bench.store import Record, RunStore, atomic_write, finite
+from bench.report.trust import LEGEND, interval_notes, is_ranked, warnings
+from bench.report.view import RunView
+from bench.store import Record, atomic_write, finite
 from bench.types import Score
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -41,7 +41,7 @@ MARK_WORDS = {"best": "best", "same": "not distinguishable from the best", "": "
 
 
 def write_html(
-    run_dirs: list[Path], out: Path, *, store_url: str | None = None, python: bool = False
+    views: Sequence[RunView], out: Path, *, store_url: str | None = None, python: bool = False
 ) -> list[Path]:
     """Writes ``report.html`` (and, where thumbnails do not fit in 30 MB, ``report-images/``) into ``out``.
 
@@ -51,8 +51,8 @@ def write_html(
 
     sprites, browsers = Sprites(MOST_IMAGE_BYTES), dict[str, Any]()
     pages, chart_list = list[dict[str, Any]](), list[charts.Chart]()
-    for k, run_dir in enumerate(run_dirs):
-        page, found_charts, found_browsers = _run(RunStore(run_dir), f"r{k}", sprites, out, store_url, python)
+    for k, view in enumerate(views):
+        page, found_charts, found_browsers = _run(view, f"r{k}", sprites, out, store_url, python)
         pages.append(page)
         chart_list += found_charts
         browsers |= found_browsers
@@ -146,19 +146,17 @@ def script_json(value: Any) -> str:
 
 
 def _run(
-    store: RunStore, prefix: str, sprites: Sprites, out: Path, store_url: str | None, python: bool
+    view: RunView, prefix: str, sprites: Sprites, out: Path, store_url: str | None, python: bool
 ) -> tuple[dict[str, Any], list[charts.Chart], dict[str, Any]]:
     """The template's content for one run, its charts and its browsers by element id."""
-    run, records = store.read_run(), store.records()
-    if not records:
-        raise ResultError(f"'{store.run_dir}' holds no records yet. Run the suite first.")
+    store, run, records = view.store, view.run, view.records
     evidence = RunEvidence(store, store_url, python=python)
     found_charts: list[charts.Chart] = []
     browsers: dict[str, Any] = {}
     sections = []
-    for k, group in enumerate(groups(records)):
+    for k, group in enumerate(view.groups):
         ident = f"{prefix}g{k}"
-        tables = _sample_tables(store, group)
+        tables = view.tables(group)
         own = [
             chart
             for draw in (charts.frontier, charts.steps, charts.cost)
@@ -172,7 +170,7 @@ def _run(
             {
                 "id": ident,
                 "title": group.title,
-                "table": _table(group, tables),
+                "table": _table(group, view.level(group)),
                 "guides": sorted({record.cell.conditioner for record in group.records}),
                 "judges": sorted({str(s.judge) for r in group.records for s in r.scores if s.judge}),
                 "charts": own,
@@ -198,20 +196,20 @@ def _run(
         "suite": json.dumps(suite, indent=2, ensure_ascii=False),
         "weights": dict(run.get("provenance", {}).get("weights", {})),
         "notes": evidence.notes,
-        "published": _published(store, evidence),
+        "published": _published(view, evidence),
         "legend": [*interval_notes(s for r in records for s in r.scores if s.step is None), *LEGEND.values()],
     }
     return page, found_charts, browsers
 
 
-def _published(store: RunStore, evidence: RunEvidence) -> list[dict[str, Any]]:
+def _published(view: RunView, evidence: RunEvidence) -> list[dict[str, Any]]:
     """Rows of published against measured, where the run's variants declare what they reproduce."""
     from bench.report.published import published_rows, published_table
 
-    if not any(variant.get("reproduces") for variant in _variants(store)):
+    if not any(variant.get("reproduces") for variant in _variants(view.run)):
         return []
     try:
-        table = published_table(published_rows([store.run_dir]))
+        table = published_table(published_rows([view.store.run_dir]))
     except BenchError as error:
         evidence.note(f"published numbers: {error}")
         return []
@@ -219,25 +217,13 @@ def _published(store: RunStore, evidence: RunEvidence) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in plain]
 
 
-def _variants(store: RunStore) -> list[Mapping[str, Any]]:
-    listed = store.read_run().get("suite", {}).get("variants", {})
+def _variants(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    listed = run.get("suite", {}).get("variants", {})
     found = listed.get("include", []) if isinstance(listed, dict) else []
     return [variant for variant in found if isinstance(variant, dict)]
 
 
-def _sample_tables(store: RunStore, group: Group) -> dict[str, pd.DataFrame]:
-    """The per-sample table of every cell that has one, by cell id."""
-    found = {}
-    for record in group.records:
-        if record.status == "ok":
-            try:
-                found[record.cell.id] = store.read_samples(record.cell.id)
-            except ResultError:
-                continue
-    return found
-
-
-def _table(group: Group, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def _table(group: Group, level: Container[tuple[str, str]]) -> dict[str, Any]:
     """Columns and rows of the headline table; every metric is a column, the less important ones hidden."""
     examples: dict[str, Score] = {}
     for record in group.records:
@@ -255,7 +241,6 @@ def _table(group: Group, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         }
         for name in order
     ]
-    level = level_with_best(group.records, tables, first)
     best = best_values(group, [*examples.values()])
     rows = []
     for record in group.records:
