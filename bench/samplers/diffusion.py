@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bench.errors import SamplingError, SuiteError
 from bench.generators.noise_model import NoiseModel, finished, trailing
+from bench.ranges import Range
 from bench.samplers.base import Problem, Sampler
-from bench.samplers.search import Range
 
 
 @dataclass

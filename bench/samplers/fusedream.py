@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from bench.errors import SuiteError
+from bench.ranges import Range
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.langevin import adam, combine
-from bench.samplers.search import Range
 
 
 @dataclass

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import SuiteError
+from bench.ranges import Range
 from bench.samplers.base import Problem, Sampler
-from bench.samplers.search import Range
 from bench.samplers.start import assemble, best_candidate, prior_candidates
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bench.errors import SuiteError
+from bench.ranges import Range
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.langevin import clip_per_sample
-from bench.samplers.search import Range
 from bench.samplers.start import best_candidate, prior_candidates, translate, translated_candidates
 
 

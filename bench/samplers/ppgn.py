@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import SamplingError, SuiteError
+from bench.ranges import Range
 from bench.samplers.base import Problem, Sampler
-from bench.samplers.search import Range
 
 
 @dataclass

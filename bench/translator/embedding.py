@@ -5,13 +5,16 @@ Shapes: K conditions, B latents each, a auxiliary coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import SuiteError
 from bench.generators.base import LatentSpace
+from bench.ranges import Range
 from bench.samplers.base import Problem
 from bench.samplers.langevin import adam
 from bench.translator.base import ConditionRows, Ground, Progress, Trained, load_state
@@ -41,6 +44,10 @@ class ClassEmbedding:
     at_once: int = 16
     seed: int = 0
     num_pairs: int = 0
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": Range(low=1e-2, high=3.0),
+    }
 
     per_condition = True
 

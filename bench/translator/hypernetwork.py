@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import SuiteError
+from bench.ranges import Range
 from bench.samplers.base import Problem
 from bench.translator.base import Ground, Progress, Trained, load_state, seeded
 from bench.translator.pairs import Pairs
@@ -31,6 +34,11 @@ class NoiseHypernetwork:
     learning_rate: float = 1e-3
     seed: int = 24
     num_pairs: int = 0
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "weight": Range(low=1.0, high=300.0),
+        "learning_rate": Range(low=3e-4, high=3e-2),
+    }
 
     per_condition = True
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from bench.errors import SuiteError
 from bench.generators.base import context_rows, decode_in
 from bench.payload import pack, unpack
+from bench.ranges import Range
 from bench.samplers.base import Problem
 from bench.translator.base import ConditionRows, Ground, Progress, Trained
 from bench.translator.pairs import Pairs
@@ -39,6 +41,10 @@ class Nada:
     frozen: tuple[str, ...] = ()
     seed: int = 2
     num_pairs: int = 0
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "learning_rate": Range(low=1e-4, high=3e-2),
+    }
 
     per_condition = True
     kinds = ("text",)

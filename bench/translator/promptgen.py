@@ -5,14 +5,16 @@ Shapes: K conditions, B draws each, D latent coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.errors import SuiteError
 from bench.generators.base import LatentSpace
+from bench.ranges import Range
 from bench.samplers.base import Problem
 from bench.streams import Streams
 from bench.translator.base import ConditionRows, Ground, Progress, Trained, load_state
@@ -44,6 +46,11 @@ class PromptGen:
     at_once: int = 16
     seed: int = 42
     num_pairs: int = 0
+
+    tunable: ClassVar[Mapping[str, Range]] = {
+        "weight": Range(low=1.0, high=300.0),
+        "learning_rate": Range(low=3e-4, high=3e-2),
+    }
 
     def __post_init__(self) -> None:
         for name in ("blocks", "hidden", "steps", "batch_size", "moment_draws", "at_once"):

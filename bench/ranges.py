@@ -1,4 +1,4 @@
-"""What of a sampler is searched when it is tuned: one range per field, declared beside its defaults."""
+"""What is searched when a component is tuned: one range per field, declared beside its defaults."""
 
 from __future__ import annotations
 
