@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,11 +101,13 @@ def decode_pngs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def encode_steps(snapshots: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Snapshots by step, each uint8 (N, 3, H, W), as arrays ``<step>/<name>``."""
-    return {
-        f"{step}/{name}": values
-        for step, stack in snapshots.items()
-        for name, values in encode_pngs(stack, together=True).items()
-    }
+    with ThreadPoolExecutor(2) as pool:
+        encoded = pool.map(partial(encode_pngs, together=True), snapshots.values())
+        return {
+            f"{step}/{name}": values
+            for step, arrays in zip(snapshots, encoded)
+            for name, values in arrays.items()
+        }
 
 
 def decode_steps(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

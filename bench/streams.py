@@ -25,6 +25,8 @@ _MULTIPLIERS = np.array([_M0, _M1], np.uint64)[:, None, None]
 _WEYL = np.arange(10, dtype=np.uint64)[:, None, None] * np.array([_W0, _W1], np.uint64)[:, None]  # (10, 2, 1)
 
 
+AHEAD = 2**18  # numbers that are drawn at once for steps to come
+
 Words = TypeVar("Words", Tensor, np.ndarray)
 
 
@@ -168,7 +170,32 @@ class Streams:
         drawn[..., 0], drawn[..., 1] = angle.cos().mul_(radius), angle.sin().mul_(radius)
         return drawn.reshape(len(self), -1)[:, :count].contiguous().reshape(len(self), *shape)
 
+    def normals(self, purpose: str, shape: Sequence[int], steps: Sequence[int]) -> Tensor:
+        """What :meth:`normal` draws at each of these steps, (len(steps), N, *shape)."""
+        tiled, step = self.tiled(steps)
+        return tiled.normal(purpose, shape, step).reshape(len(steps), len(self), *shape)
+
     def integers(self, purpose: str, high: int, shape: Sequence[int] = (), step: int | Tensor = 0) -> Tensor:
         """Int64 in [0, high), shape (N, *shape); bias below high / 2**32."""
         words = self._words(purpose, step, math.prod(shape))
         return ((words * high) >> 32).reshape(len(self), *shape)
+
+
+class NormalsAhead:
+    """What ``streams.normal(purpose, shape, t)`` gives for t = 0, 1, …, steps - 1, asked for in turn.
+
+    Small draws cost the same whatever their size, so that those of several steps are made at once: as many as
+    make a quarter of a million numbers.
+    """
+
+    def __init__(self, streams: Streams, purpose: str, shape: Sequence[int], steps: int):
+        self.streams, self.purpose, self.shape, self.steps = streams, purpose, tuple(shape), steps
+        self._first, self._drawn = 0, torch.empty(0)
+
+    def __call__(self, t: int) -> Tensor:
+        """(N, *shape) of step ``t``."""
+        if not self._first <= t < self._first + len(self._drawn):
+            per = max(1, AHEAD // max(1, len(self.streams) * math.prod(self.shape)))
+            steps = range(t, max(t + 1, min(t + per, self.steps)))
+            self._first, self._drawn = t, self.streams.normals(self.purpose, self.shape, steps)
+        return self._drawn[t - self._first]

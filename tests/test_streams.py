@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.streams import Streams, hash64, philox4x32
+from bench.streams import AHEAD, NormalsAhead, Streams, hash64, philox4x32
 
 
 def _philox(counter: tuple[int, ...], key: tuple[int, ...]) -> list[int]:
@@ -133,6 +133,24 @@ def test_normals_follow_the_standard_normal_law():
     assert stats.kstest(sample[:, 0], "norm").pvalue > 1e-3
     correlation = np.corrcoef(sample[:, :40], rowvar=False) - np.eye(40)
     assert np.abs(correlation).max() < 5 / math.sqrt(400)
+
+
+@settings(deadline=None, max_examples=40)
+@given(num=st.integers(1, 40), dim=st.integers(1, 70), steps=st.integers(1, 30))
+def test_normals_of_many_steps_are_bit_for_bit_those_of_each(num, dim, steps):
+    streams = Streams.from_seed(num, "ahead", dim)
+    ahead = NormalsAhead(streams, "langevin", (1, dim), steps)
+    for t in range(steps):
+        assert torch.equal(ahead(t), streams.normal("langevin", (1, dim), t))
+
+
+def test_normals_are_drawn_ahead_in_parts_that_fit():
+    streams = Streams.from_seed(2, "ahead")
+    dim = AHEAD // 6  # three steps at once
+    ahead = NormalsAhead(streams, "x", (dim,), 8)
+    for t in (0, 1, 2, 3, 7, 0):  # a step that is not there is drawn, in whatever order
+        assert torch.equal(ahead(t), streams.normal("x", (dim,), t))
+        assert len(ahead._drawn) == (1 if t == 7 else 3)
 
 
 def test_normals_agree_with_a_float64_box_muller():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -47,7 +48,7 @@ class LatentSpace:
     def dim(self) -> int:
         return sum(block.dim for block in self.blocks)
 
-    @property
+    @cached_property
     def slices(self) -> dict[str, slice]:
         out, start = {}, 0
         for block in self.blocks:
@@ -57,11 +58,21 @@ class LatentSpace:
 
     def columns(self, role: str) -> Tensor:
         """Int64 indices of the coordinates whose block has this role."""
-        parts = [
-            torch.arange(s.start, s.stop) for b, s in zip(self.blocks, self.slices.values()) if b.role == role
-        ]
-        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+        return self._columns.get(role, torch.empty(0, dtype=torch.int64))
 
+    @cached_property
+    def _columns(self) -> dict[str, Tensor]:
+        parts: dict[str, list[Tensor]] = {}
+        for block, own in zip(self.blocks, self.slices.values()):
+            parts.setdefault(block.role, []).append(torch.arange(own.start, own.stop))
+        return {role: torch.cat(found) for role, found in parts.items()}
+
+    @cached_property
+    def order(self) -> Tensor:
+        """(dim,) int64: which of the main coordinates followed by the auxiliary ones each coordinate is."""
+        return torch.cat([self.columns("main"), self.columns("auxiliary")]).argsort()
+
+    @cached_property
     def bounds(self) -> Tensor:
         """(dim,) float32, infinity where a coordinate is free."""
         return torch.cat(
@@ -81,8 +92,15 @@ class LatentSpace:
 
     def project(self, z_ND: Tensor) -> Tensor:
         """The nearest point inside the bounds; identity for free blocks."""
-        bound = self.bounds().to(z_ND)
-        return torch.maximum(torch.minimum(z_ND, bound), -bound)
+        return within(z_ND, self.bounds)
+
+
+def within(values: Tensor, bound: Tensor) -> Tensor:
+    """The values, their last dimension cut to [-bound, bound]; as they are where nothing is bounded."""
+    if bound.isinf().all():
+        return values
+    bound = bound.to(values)
+    return torch.maximum(torch.minimum(values, bound), -bound)
 
 
 class Generator(Protocol):

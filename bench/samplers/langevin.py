@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from bench.errors import SuiteError
+from bench.generators.base import within
 from bench.ranges import Range
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.start import assemble, best_candidate, prior_candidates
+from bench.streams import NormalsAhead
 
 
 @dataclass
 class LangevinState:
     """``bases`` (N, M, d), ``logits`` (N, M, d) or None, ``auxiliary`` (N, a) or None; the momentum buffer
-    and Adam's moments; ``energy_N`` before the last step."""
+    and Adam's moments; ``energy_N`` before the last step; the noise of the steps to come."""
 
     bases: Tensor
     logits: Tensor | None = None
@@ -31,6 +33,7 @@ class LangevinState:
     adam_first: tuple[Tensor, ...] = ()
     adam_second: tuple[Tensor, ...] = ()
     energy_N: Tensor | None = None
+    noise: NormalsAhead | None = None
 
 
 def combine(bases: Tensor, logits: Tensor | None) -> Tensor:
@@ -112,22 +115,17 @@ class LangevinRefinement(Sampler):
             (gradient,) = clip_per_sample([gradient], self.clip_norm)
             others = clip_per_sample(others, self.clip_norm) if others else []
         buffer = gradient if state.momentum is None else self.momentum * state.momentum + gradient
-        noise = problem.streams.normal("langevin", tuple(state.bases.shape[1:]), t)
-        bases = state.bases - self.step_size * buffer + self.noise_std * noise
-        bound = _main_bound(problem).to(bases)
-        bases = torch.maximum(torch.minimum(bases, bound), -bound)
+        noise = state.noise or NormalsAhead(problem.streams, "langevin", state.bases.shape[1:], self.steps)
+        bases = state.bases - self.step_size * buffer + self.noise_std * noise(t)
+        latent = problem.generator.latent
+        bases = within(bases, latent.bounds[latent.columns("main")])
         moved, first, second = adam(slow, others, state.adam_first, state.adam_second, t, self.auxiliary_lr)
         auxiliary, logits = state.auxiliary, state.logits
         if state.auxiliary is not None:
             auxiliary, *moved = moved
         if state.logits is not None:
             (logits,) = moved
-        return LangevinState(bases, logits, auxiliary, buffer, first, second, energy.detach())
-
-
-def _main_bound(problem: Problem) -> Tensor:
-    latent = problem.generator.latent
-    return latent.bounds()[latent.columns("main")]
+        return LangevinState(bases, logits, auxiliary, buffer, first, second, energy.detach(), noise)
 
 
 def adam(

@@ -107,5 +107,4 @@ def assemble(problem: Problem, main_Nd: Tensor, auxiliary_Na: Tensor | None) -> 
     latent = problem.generator.latent
     if auxiliary_Na is None:
         return main_Nd
-    order = torch.cat([latent.columns("main"), latent.columns("auxiliary")]).argsort().to(main_Nd.device)
-    return torch.cat([main_Nd, auxiliary_Na], dim=1)[:, order]
+    return torch.cat([main_Nd, auxiliary_Na], dim=1)[:, latent.order.to(main_Nd.device)]

@@ -168,8 +168,7 @@ class TrainedPromptGen(Trained):
 
 def in_order(latent: LatentSpace, z: Tensor) -> Tensor:
     """Main coordinates first → the order of the latent's blocks, along the last dimension."""
-    order = torch.cat([latent.columns("main"), latent.columns("auxiliary")]).argsort()
-    return z[..., order.to(z.device)]
+    return z[..., latent.order.to(z.device)]
 
 
 def auxiliary_scale(ground: Ground, config: PromptGen) -> Tensor:
