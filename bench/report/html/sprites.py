@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,17 +50,10 @@ def encode_sprite(tiles_NHWC: Sequence[np.ndarray], columns: int) -> bytes:
 @dataclass
 class Sprites:
     """Every sprite of one page, by number. ``most_bytes`` is what the page can hold in itself; where they are
-    more, :meth:`place` writes them into a folder beside the page. They are encoded in a thread of their own
-    while the next images are read."""
+    more, :meth:`place` writes them into a folder beside the page."""
 
     most_bytes: int
-    _coming: list[Future[bytes]] = field(default_factory=list)
-    _encoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-
-    @property
-    def contents(self) -> list[bytes]:
-        """The files, in order; waits for those that are being encoded."""
-        return [sprite.result() for sprite in self._coming]
+    contents: list[bytes] = field(default_factory=list)
 
     @property
     def num_bytes(self) -> int:
@@ -79,17 +71,17 @@ class Sprites:
         ``{"first": number of the first sprite, "per": tiles a sprite, "columns", "width", "height", "num"}``,
         or None where there are none.
         """
-        first, per, num = len(self._coming), columns * rows, 0
+        first, per, num = len(self.contents), columns * rows, 0
         batch: list[np.ndarray] = []
         shape: tuple[int, ...] = ()
         for image in images:
             batch.append(thumbnail(image))
             shape, num = batch[0].shape, num + 1
             if len(batch) == per:
-                self._coming.append(self._encoder.submit(encode_sprite, batch, columns))
+                self.contents.append(encode_sprite(batch, columns))
                 batch = []
         if batch:
-            self._coming.append(self._encoder.submit(encode_sprite, batch, columns))
+            self.contents.append(encode_sprite(batch, columns))
         if not num:
             return None
         return {
