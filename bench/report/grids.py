@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from bench.errors import BenchError
-from bench.report.style import new_figure, plain
+from bench.report.style import DPI
 from bench.store import Record, RunStore
 
 MAX_ROWS = 10
@@ -35,19 +38,16 @@ def sample_grid(store: RunStore, records: Sequence[Record], path: Path, title: s
     rows = [order[k * len(order) // min(MAX_ROWS, len(order))] for k in range(min(MAX_ROWS, len(order)))]
     texts = {row.condition_id: row.text for row in table.itertuples()}
     replicates = min(REPLICATES, int(table.groupby("condition_id").size().min()))
-    # Pasted into one picture: an axes of its own for each of hundreds of images takes seconds to set up.
+    # Drawn as one picture and not as a figure, whose hundreds of parts take seconds to set up.
     side, label_width, head, gap = 0.62, 1.9, 0.62, 0.06  # inches
     wide = replicates * side
     width, height = label_width + len(columns) * (wide + 0.15), head + len(rows) * (side + gap) + gap
-    figure = new_figure(width, height, arranged=True)
-    pixels, dots = round(side * figure.dpi), figure.dpi
+    dots, pixels = DPI, round(side * DPI)
     canvas = np.full((round(height * dots), round(width * dots), 3), 255, np.uint8)
-    figure.text(0.5, 1 - 0.22 / height, plain(title), ha="center", va="center", fontsize=11)
+    texts_at = [_Text(title, width / 2, 0.22, 11)]
     for k, (record, samples) in enumerate(columns):
         left = label_width + k * (wide + 0.15)
-        name = plain(record.cell.sampler)
-        at = (left + wide / 2) / width, 1 - 0.48 / height
-        figure.text(*at, name, ha="center", va="center", fontsize=9)
+        texts_at.append(_Text(record.cell.sampler, left + wide / 2, 0.48, 9))
         for r, row in enumerate(rows):
             top = round((head + r * (side + gap)) * dots)
             for j, image in enumerate(_images(store, record, samples, row, replicates)):
@@ -55,12 +55,33 @@ def sample_grid(store: RunStore, records: Sequence[Record], path: Path, title: s
                 canvas[top : top + part.shape[0], x : x + part.shape[1]] = part
     for r, row in enumerate(rows):
         label = "\n".join(textwrap.wrap(str(texts[row]), 26)[:3])
-        at = (label_width - 0.1) / width, 1 - (head + r * (side + gap) + side / 2) / height
-        figure.text(*at, plain(label), ha="right", va="center", fontsize=7.5)
-    figure.figimage(canvas, origin="upper", zorder=-1)
+        texts_at.append(_Text(label, label_width - 0.1, head + r * (side + gap) + side / 2, 7.5, "rm"))
+    picture = Image.fromarray(canvas)
+    drawing = ImageDraw.Draw(picture)
+    for item in texts_at:
+        font, at = _font(item.points), (item.x * dots, item.y * dots)
+        align = "right" if item.anchor == "rm" else "center"
+        drawing.text(at, item.text, "black", font, item.anchor, align=align)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    picture.save(path, dpi=(dots, dots))
     return [path]
+
+
+class _Text(NamedTuple):
+    """Text with its anchor ``x`` inches from the left and ``y`` from the top."""
+
+    text: str
+    x: float
+    y: float
+    points: float
+    anchor: str = "mm"
+
+
+@lru_cache(maxsize=8)
+def _font(points: float) -> ImageFont.FreeTypeFont:
+    """The figures' font, of which matplotlib brings the file."""
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(file, points * DPI / 72)
 
 
 def _images(

@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DPI = 130
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def new_figure(width: float, height: float, *, arranged: bool = False) -> Figure:
     """An Agg figure of this size in inches, laid out so that nothing overlaps; with ``arranged`` axes stay
     where they are put."""
-    figure = Figure(figsize=(width, height), layout=None if arranged else "constrained", dpi=130)
+    figure = Figure(figsize=(width, height), layout=None if arranged else "constrained", dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 
