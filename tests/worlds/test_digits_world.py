@@ -7,8 +7,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from bench.errors import DataError, SuiteError
+from bench.worlds import digits
 from bench.worlds.base import ArrayImageSet
-from bench.worlds.digits import Digits
+from bench.worlds.digits import Digits, _raw
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -44,6 +45,20 @@ def test_labels_and_pixels_are_scikit_learns():
     assert (labels == bunch.target[rows]).all()
     # At the original size nothing is interpolated: only the scale changes.
     assert (images[:, 0] == np.round(bunch.images[rows] * 255 / 16)).all()
+
+
+def test_the_table_is_the_one_that_scikit_learn_reads(monkeypatch):
+    bunch = load_digits()
+    _raw.cache_clear()
+    images, labels = _raw()
+    np.testing.assert_array_equal(images, bunch.images)
+    np.testing.assert_array_equal(labels, bunch.target)
+    assert (images.dtype, labels.dtype) == (np.float32, np.int64)
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)  # a package laid out otherwise
+    _raw.cache_clear()
+    again, _ = _raw()
+    assert again.dtype == np.float32
+    np.testing.assert_array_equal(again, images)
 
 
 @pytest.mark.parametrize("resolution", [32, 64])
