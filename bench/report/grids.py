@@ -61,7 +61,7 @@ def sample_grid(store: RunStore, records: Sequence[Record], path: Path, title: s
     for item in texts_at:
         font, at = _font(item.points), (item.x * dots, item.y * dots)
         align = "right" if item.anchor == "rm" else "center"
-        drawing.text(at, item.text, "black", font, item.anchor, align=align)
+        drawing.text(at, shown_text(item.text), "black", font, item.anchor, align=align)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, dpi=(dots, dots))
     return [path]
@@ -75,6 +75,11 @@ class _Text(NamedTuple):
     y: float
     points: float
     anchor: str = "mm"
+
+
+def shown_text(text: str) -> str:
+    """Untrusted text with spaces for what cannot be printed, which the layout of lines may refuse."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 @lru_cache(maxsize=8)

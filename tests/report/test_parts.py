@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageDraw
 from report.synthetic import synthetic_run
 from scipy import stats
 
@@ -20,6 +21,7 @@ from bench.errors import BenchError, ResultError
 from bench.report import FORMATS, read_formats, write_report
 from bench.report.breakdown import cuts, wilson_interval
 from bench.report.evidence import RunEvidence, nearest_rows
+from bench.report.grids import _font, shown_text
 from bench.report.html import charts
 from bench.report.html.charts import undominated
 from bench.report.html.page import script_json
@@ -286,3 +288,12 @@ def test_published_numbers_stand_beside_the_measured_ones(finished_run, tmp_path
     text = page.read_text()
     assert "Published against measured" in text
     assert "not comparable" in text or "not reproduced" in text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\r\nb\tc", "\u2028\u2029\x85", "\ud800", "\x00\x1b[31m", "日本 \U0001f600", "$\\frac{1$"]
+)
+def test_a_grid_draws_whatever_text_a_run_holds(text):
+    drawing = ImageDraw.Draw(Image.new("RGB", (200, 100), "white"))
+    for anchor in ("mm", "rm"):
+        drawing.text((100, 50), shown_text(text), "black", _font(7.5), anchor)
