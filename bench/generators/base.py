@@ -79,6 +79,12 @@ class LatentSpace:
             [torch.full((b.dim,), float("inf") if b.bound is None else b.bound) for b in self.blocks]
         )
 
+    @cached_property
+    def _limits(self) -> dict[str, Tensor]:
+        """Bounds of the coordinates that :meth:`project` is asked for, of such as have any."""
+        named = {"all": self.bounds} | {role: self.bounds[at] for role, at in self._columns.items()}
+        return {name: bounds for name, bounds in named.items() if bool(bounds.isfinite().any())}
+
     def prior(self, streams: Streams) -> Tensor:
         """Float32 (N, dim) drawn from the generator's own prior, projected."""
         return self.project(self.sample(streams))
@@ -90,17 +96,16 @@ class LatentSpace:
         number = torch.arange(start, start + len(streams), device=streams.device)
         return self.project(self.stratified(streams, number))
 
-    def project(self, z_ND: Tensor) -> Tensor:
-        """The nearest point inside the bounds; identity for free blocks."""
-        return within(z_ND, self.bounds)
+    def project(self, z: Tensor, coordinates: str = "all") -> Tensor:
+        """The nearest point inside the bounds; identity for free blocks.
 
-
-def within(values: Tensor, bound: Tensor) -> Tensor:
-    """The values, their last dimension cut to [-bound, bound]; as they are where nothing is bounded."""
-    if bound.isinf().all():
-        return values
-    bound = bound.to(values)
-    return torch.maximum(torch.minimum(values, bound), -bound)
+        ``z`` is (..., dim), or holds the coordinates of one role only, whose name ``coordinates`` is then.
+        """
+        limit = self._limits.get(coordinates)
+        if limit is None:
+            return z
+        limit = limit.to(z)
+        return torch.maximum(torch.minimum(z, limit), -limit)
 
 
 class Generator(Protocol):

@@ -71,11 +71,8 @@ def draw(
     """
     timer = timer or Untimed()
     steps = sampler.steps if max_steps is None else min(sampler.steps, max_steps)
-    failed = torch.full((len(problem),), -1, dtype=torch.int64, device=problem.streams.device)
+    energies: list[Tensor | None] = []
     kept: dict[int, Tensor] = {}
-
-    def mark(bad: Tensor, t: int) -> None:
-        failed[bad & (failed < 0)] = t
 
     def keep(t: int, state: object) -> None:
         if t in snapshots:
@@ -88,15 +85,13 @@ def draw(
         for t in range(steps):
             with timer.phase("refine"):
                 state = sampler.step(problem, state, t)
-            energy = getattr(state, "energy_N", None)
-            if energy is not None:
-                mark(~torch.isfinite(energy), t)
+            energies.append(getattr(state, "energy_N", None))
             if t + 1 < steps:
                 keep(t + 1, state)
         with timer.phase("decode"):
             latents = sampler.latent(problem, state)
             images = sampler.images(problem, state)
-        mark(~torch.isfinite(images).flatten(1).all(1), steps)
+        failed = _first_failure(energies, images)
         if steps in snapshots:
             kept[steps] = images
         good = failed < 0
@@ -106,6 +101,15 @@ def draw(
             failed,
             {t: torch.where(good[:, None, None, None], x, 0.0).cpu() for t, x in kept.items()},
         )
+
+
+def _first_failure(energies: Sequence[Tensor | None], images: Tensor) -> Tensor:
+    """The first step whose energy is not finite, or the number of steps where only the image is not; -1
+    where all is; int64 (N,). Looked at once after the last step: a look at each costs as much as its noise."""
+    last = torch.isfinite(images).flatten(1).all(1)
+    fine = [torch.ones_like(last) if energy is None else torch.isfinite(energy) for energy in energies]
+    failed, step = (~torch.stack([*fine, last])).max(0)  # of equal values the first
+    return torch.where(failed, step, -1)
 
 
 def tiles(index: Sequence[int], tile: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bench.errors import SuiteError
-from bench.generators.base import within
 from bench.ranges import Range
 from bench.samplers.base import Problem, Sampler
 from bench.samplers.start import assemble, best_candidate, prior_candidates
@@ -43,7 +43,7 @@ def combine(bases: Tensor, logits: Tensor | None) -> Tensor:
 
 def clip_per_sample(gradients: list[Tensor], largest: float) -> list[Tensor]:
     """The gradients scaled so that each sample's joint norm is at most ``largest``."""
-    squares = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0)
+    squares = reduce(torch.add, [g.flatten(1).square().sum(1) for g in gradients])
     factor = (largest / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
 
@@ -117,8 +117,7 @@ class LangevinRefinement(Sampler):
         buffer = gradient if state.momentum is None else self.momentum * state.momentum + gradient
         noise = state.noise or NormalsAhead(problem.streams, "langevin", state.bases.shape[1:], self.steps)
         bases = state.bases - self.step_size * buffer + self.noise_std * noise(t)
-        latent = problem.generator.latent
-        bases = within(bases, latent.bounds[latent.columns("main")])
+        bases = problem.generator.latent.project(bases, "main")
         moved, first, second = adam(slow, others, state.adam_first, state.adam_second, t, self.auxiliary_lr)
         auxiliary, logits = state.auxiliary, state.logits
         if state.auxiliary is not None:
