@@ -224,33 +224,41 @@ class RunStore:
         count = 0
         with told("written", str(folder), (OSError,), ResultError):
             folder.mkdir(parents=True, exist_ok=True)
-            partial = temporary_path(folder / "image.png")
+            partial = str(temporary_path(folder / "image.png"))
             try:
                 for count, content in enumerate(files, 1):
-                    partial.write_bytes(content)
-                    os.replace(partial, folder / _image_name(count - 1))
+                    with open(partial, "wb") as file:
+                        file.write(content)
+                    os.replace(partial, f"{folder}/{_image_name(count - 1)}")
             finally:
-                partial.unlink(missing_ok=True)
+                Path(partial).unlink(missing_ok=True)
             for path in folder.glob("*"):
                 if path.suffix != ".png" or not path.stem.isdigit() or int(path.stem) >= count:
                     path.unlink(missing_ok=True)
         return count
 
     def read_images(self, cell_id: str, indices: Sequence[int] | None = None) -> np.ndarray:
-        """uint8 (N, 3, H, W). Raises DataError naming an image that is missing or cannot be read."""
+        """uint8 (N, 3, H, W), all of the first one's size. Raises DataError naming an image that is missing,
+        cannot be read or has another."""
         if indices is None:
             indices = range(self.num_images(cell_id))
-        images, folder = [], self.image_path(cell_id, 0).parent
-        for index in indices:
-            path = folder / _image_name(index)
+        folder, sheet, size = str(self.image_path(cell_id, 0).parent), None, (0, 0)
+        for row, index in enumerate(indices):
+            path = f"{folder}/{_image_name(index)}"
             try:
-                with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
-                    images.append(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))
-            except (OSError, SyntaxError) as error:
+                with open(path, "rb") as file, Image.open(file, formats=("PNG",)) as image:
+                    if sheet is None:
+                        # Below each other on one sheet, as to turn each into an array takes longer.
+                        size = image.size
+                        sheet = Image.new("RGB", (size[0], size[1] * len(indices)))
+                    if image.size != size:
+                        raise ValueError(f"{image.size} pixels, others have {size}")
+                    sheet.paste(image, (0, row * size[1]))  # as RGB
+            except (OSError, SyntaxError, ValueError) as error:
                 raise DataError(f"image '{path}' cannot be read: {error}. Run the cell again.") from error
-        if not images:
+        if sheet is None:
             raise DataError(f"{self.cell_dir(cell_id) / 'images'} holds no images. Run the cell again.")
-        return np.stack(images).transpose(0, 3, 1, 2)
+        return np.array(sheet).reshape(len(indices), size[1], size[0], 3).transpose(0, 3, 1, 2)
 
     def write_latents(self, cell_id: str, latents_ND: np.ndarray) -> None:
         from safetensors.numpy import save
@@ -310,7 +318,10 @@ class RunStore:
     def _exported_bytes(self, cell_id: str) -> dict[str, int]:
         """What was exported, and how large it is."""
         folder = self.cell_dir(cell_id)
-        sizes = [path.stat().st_size for path in (folder / "images").glob("*.png")]
+        sizes = []
+        if (folder / "images").is_dir():
+            with os.scandir(folder / "images") as files:
+                sizes = [file.stat().st_size for file in files if file.name.endswith(".png")]
         found = {"images": len(sizes), "images_bytes": sum(sizes)}
         for name in ("latents.safetensors", "samples.parquet"):
             path = folder / name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report.style import MARKERS, PALETTE, arrange, log_scale, new_figure, plain, quiet, save
+from bench.report.style import MARKERS, PALETTE, arrange, entitle, log_scale, new_figure, plain, quiet, save
 from bench.report.tables import ARROWS, Group, final_scores
 from bench.store import Record
 
@@ -53,7 +53,7 @@ def amortised(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("pn
                 axes.plot([total_seconds(record, num)], [score.value], **_look(k))
             log_scale(axes)
             images = "1 image" if num == 1 else f"{num:,} images"
-            axes.set_title(plain(f"{group.short_title}: {images}"), fontsize=10)
+            entitle(axes, f"{group.short_title}: {images}", 10)
             axes.set_xlabel("seconds in all, set-up included (log)")
             quiet(axes)
         axes_row[0].set_ylabel(plain(f"{title} {ARROWS[better]}".strip()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report.style import MARKERS, PALETTE, arrange, log_scale, new_figure, plain, quiet, save
+from bench.report.style import MARKERS, PALETTE, arrange, entitle, log_scale, new_figure, plain, quiet, save
 from bench.report.tables import ARROWS, Group, final_scores
 from bench.store import Record
 
@@ -48,7 +48,7 @@ def frontier(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("png
                     [], [], color="#888888", marker=MARKERS[k % len(MARKERS)], label=plain(generator)
                 )
         n = points[0][0].cell.num_samples
-        axes.set_title(plain(f"{group.title}, n = {n}"), fontsize=11)
+        entitle(axes, f"{group.title}, n = {n}", 11)
         log_scale(axes)
         axes.set_xlabel("seconds per image (log)")
         axes.set_ylabel("FID ↓")
@@ -103,7 +103,7 @@ def steps(groups: Sequence[Group], path: Path, formats: Sequence[str] = ("png", 
                     color=PALETTE[k % len(PALETTE)],
                     label=plain(_label(record, records)),
                 )
-            axes.set_title(plain(f"{group.short_title}: {title} {ARROWS[better]} (n = {n})"), fontsize=10)
+            entitle(axes, f"{group.short_title}: {title} {ARROWS[better]} (n = {n})", 10)
             axes.set_xlabel("Langevin steps")
             quiet(axes)
         axes_row[0].legend(fontsize=8, frameon=False)

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.errors import BenchError
-from bench.report.style import DPI
+from bench.report.style import DPI, PNG_LEVEL
 from bench.store import Record, RunStore
 
 MAX_ROWS = 10
@@ -63,7 +63,7 @@ def sample_grid(store: RunStore, records: Sequence[Record], path: Path, title: s
         align = "right" if item.anchor == "rm" else "center"
         drawing.text(at, shown_text(item.text), "black", font, item.anchor, align=align)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, dpi=(dots, dots))
+    picture.save(path, dpi=(dots, dots), compress_level=PNG_LEVEL)
     return [path]
 
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DPI = 130
+PNG_LEVEL = 3  # of zlib's 9: files a sixth larger, in two thirds of the time
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -37,6 +38,11 @@ def arrange(
         left=left / width, right=1 - right / width, top=1 - top / height, bottom=bottom / height,
         wspace=between / axes_width, hspace=(top + bottom) / axes_height,
     )  # fmt: skip
+
+
+def entitle(axes: Axes, text: str, size: float) -> None:
+    """A title right above the axes: told where, matplotlib does not lay out all ticks to find a place."""
+    axes.set_title(plain(text), fontsize=size, y=1.0)
 
 
 def quiet(axes: Axes) -> None:
@@ -66,7 +72,10 @@ def save(figure: Figure, path: Path, formats: Sequence[str] = ("png", "svg")) ->
     for form in formats:
         file = path.with_suffix(f".{form}")
         with matplotlib.rc_context({"svg.hashsalt": "tr0n-bench"}):  # else element ids are random
-            figure.savefig(file, metadata={"Software": None} if form == "png" else {"Date": None})
+            if form == "png":
+                figure.savefig(file, metadata={"Software": None}, pil_kwargs={"compress_level": PNG_LEVEL})
+            else:
+                figure.savefig(file, metadata={"Date": None})
         figure.set_layout_engine("none")  # the first drawing has found the places
         files.append(file)
     return files

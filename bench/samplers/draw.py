@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import torch
@@ -82,12 +83,13 @@ def draw(
         with timer.phase("translate"):
             state = sampler.init(problem)
         keep(0, state)
-        for t in range(steps):
-            with timer.phase("refine"):
-                state = sampler.step(problem, state, t)
-            energies.append(getattr(state, "energy_N", None))
-            if t + 1 < steps:
-                keep(t + 1, state)
+        for first, stop in pairwise(sorted({0, steps, *(t for t in snapshots if 0 < t < steps)})):
+            with timer.phase("refine"):  # which waits for the device: not after every step
+                for t in range(first, stop):
+                    state = sampler.step(problem, state, t)
+                    energies.append(getattr(state, "energy_N", None))
+            if stop < steps:
+                keep(stop, state)
         with timer.phase("decode"):
             latents = sampler.latent(problem, state)
             images = sampler.images(problem, state)
@@ -104,8 +106,9 @@ def draw(
 
 
 def _first_failure(energies: Sequence[Tensor | None], images: Tensor) -> Tensor:
-    """The first step whose energy is not finite, or the number of steps where only the image is not; -1
-    where all is; int64 (N,). Looked at once after the last step: a look at each costs as much as its noise."""
+    """The first step whose energy is not finite, or the number of steps where only the image is not, -1
+    where all is; int64 (N,). Looked at once, after the last step: after each it would cost as much as its noise.
+    """
     last = torch.isfinite(images).flatten(1).all(1)
     fine = [torch.ones_like(last) if energy is None else torch.isfinite(energy) for energy in energies]
     failed, step = (~torch.stack([*fine, last])).max(0)  # of equal values the first

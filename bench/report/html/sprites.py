@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,14 @@ class Sprites:
     more, :meth:`place` writes them into a folder beside the page."""
 
     most_bytes: int
-    contents: list[bytes] = field(default_factory=list)
+    # Encoded beside the reading of the next images: WebP holds no lock of the interpreter.
+    _encoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _encoded: list[Future[bytes]] = field(default_factory=list)
+
+    @property
+    def contents(self) -> list[bytes]:
+        """Every sprite's bytes."""
+        return [sprite.result() for sprite in self._encoded]
 
     @property
     def num_bytes(self) -> int:
@@ -71,17 +79,17 @@ class Sprites:
         ``{"first": number of the first sprite, "per": tiles a sprite, "columns", "width", "height", "num"}``,
         or None where there are none.
         """
-        first, per, num = len(self.contents), columns * rows, 0
+        first, per, num = len(self._encoded), columns * rows, 0
         batch: list[np.ndarray] = []
         shape: tuple[int, ...] = ()
         for image in images:
             batch.append(thumbnail(image))
             shape, num = batch[0].shape, num + 1
             if len(batch) == per:
-                self.contents.append(encode_sprite(batch, columns))
+                self._encoded.append(self._encoder.submit(encode_sprite, batch, columns))
                 batch = []
         if batch:
-            self.contents.append(encode_sprite(batch, columns))
+            self._encoded.append(self._encoder.submit(encode_sprite, batch, columns))
         if not num:
             return None
         return {
