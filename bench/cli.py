@@ -16,7 +16,7 @@ import typer
 
 from bench import cli_check, cli_protocols, cli_statistics, cli_trust, cli_tune
 from bench.assets.cli import assets
-from bench.cli_options import LEDGER, DeviceOption, SetOption, StoreOption, SuiteArgument
+from bench.cli_options import DeviceOption, SetOption, StoreOption, SuiteArgument
 from bench.errors import BenchError
 
 app = typer.Typer(
@@ -246,7 +246,12 @@ def report(
     published: Annotated[
         bool, typer.Option("--published", help="Set the published numbers beside the measured ones instead.")
     ] = False,
-    ledger: Annotated[Path, typer.Option(help="Published numbers, for --published.")] = LEDGER,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            help="Published numbers, for --published. [default: suites/published.csv]", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Write pages, tables, grids and plots of one or more runs.
 

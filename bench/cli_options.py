@@ -25,5 +25,4 @@ StoreOption = Annotated[
         show_envvar=False,
     ),
 ]
-LEDGER = Path("suites") / "published.csv"
 DeviceOption = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu or cuda.")]

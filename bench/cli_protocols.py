@@ -161,7 +161,7 @@ def sensitivity(
         typer.echo(str(out))
 
 
-def report_published(run_dirs: Sequence[Path], out: Path, ledger: Path) -> None:
+def report_published(run_dirs: Sequence[Path], out: Path, ledger: Path | None) -> None:
     """Prints and writes published numbers beside the measured ones, with a verdict per row."""
     from bench.cli_output import print_table
     from bench.report.published import published_rows, published_table, write_published

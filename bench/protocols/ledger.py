@@ -13,15 +13,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from bench.errors import DataError, nearest
 from bench.protocols.shipped import NAMES
-
-if TYPE_CHECKING:
-    pass
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
@@ -76,6 +73,13 @@ class Published:
 
 
 COLUMNS = tuple(item.name for item in fields(Published) if item.name not in ("line", "low", "high"))
+
+
+def default_ledger() -> Path:
+    """``suites/published.csv`` of the working folder, or else of the source tree that this code lies in."""
+    here = Path("suites") / "published.csv"
+    beside = Path(__file__).parents[2] / here
+    return beside if beside.is_file() and not here.is_file() else here
 
 
 def read_ledger(path: Path) -> list[Published]:

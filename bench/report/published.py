@@ -7,21 +7,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.cli_options import LEDGER
 from bench.errors import ResultError
-from bench.protocols.ledger import read_ledger
+from bench.protocols.ledger import default_ledger, read_ledger
 from bench.protocols.verdicts import Reproduction, declared_in, reproductions
 from bench.report.tables import escape
 from bench.store import RunStore, atomic_write
 
 
-def published_rows(run_dirs: Sequence[Path], ledger: Path = LEDGER) -> list[Reproduction]:
+def published_rows(run_dirs: Sequence[Path], ledger: Path | None = None) -> list[Reproduction]:
     """What the runs' variants are meant to reproduce, and whether they do.
 
-    Raises DataError for a ledger that cannot be read or a row that is not in it, and ResultError where no
-    variant declares any.
+    ``ledger`` None is the default one. Raises DataError for a ledger that cannot be read or a row that is not
+    in it, and ResultError where no variant declares any.
     """
-    rows = read_ledger(ledger)
+    rows = read_ledger(ledger or default_ledger())
     found: list[Reproduction] = []
     for run_dir in run_dirs:
         store = RunStore(run_dir)
@@ -57,7 +56,7 @@ def published_table(rows: Sequence[Reproduction]) -> pd.DataFrame:
     )
 
 
-def write_published(run_dirs: Sequence[Path], out: Path, ledger: Path = LEDGER) -> list[Path]:
+def write_published(run_dirs: Sequence[Path], out: Path, ledger: Path | None = None) -> list[Path]:
     """Writes published.md and published.csv into ``out``; returns the paths."""
     table = published_table(published_rows(run_dirs, ledger))
     columns = ["system", "metric", "published", "measured", "n", "tolerance", "verdict", "variant", "source"]

@@ -178,6 +178,8 @@ def _changed_pairs(a: Score, b: Score, both_K: np.ndarray) -> Pairs | None:
     left, right = (score.details[JACKKNIFE].get("pairs") for score in (a, b))
     if left is None or right is None or left["groups"] != right["groups"]:
         return None
+    if "left" not in left or "left" not in right:  # nor have some how many samples stayed
+        return None
     groups = np.array(left["groups"], int).reshape(-1, 2)
     changed = np.array(right["values"], float) - np.array(left["values"], float)
     usable = both_K[groups].all(1)

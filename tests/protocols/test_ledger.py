@@ -11,7 +11,7 @@ import pytest
 from bench.cli import main
 from bench.errors import DataError, SuiteError
 from bench.protocols import Protocol, record_protocol
-from bench.protocols.ledger import COLUMNS, Reproduces, chosen_row, read_ledger
+from bench.protocols.ledger import COLUMNS, Reproduces, chosen_row, default_ledger, read_ledger
 from bench.protocols.shipped import SHIPPED
 from bench.protocols.verdicts import declared_in, differences, judged
 from bench.store import CellInfo, Record, RunStore
@@ -186,6 +186,14 @@ def test_a_suite_declares_what_a_variant_reproduces(small_suite):
     )
     with pytest.raises(SuiteError, match=r"tolerance: is missing"):
         load_suite(broken)
+
+
+def test_the_shipped_ledger_is_found_from_anywhere_and_one_at_hand_goes_before_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert default_ledger().resolve() == LEDGER.resolve()
+    (tmp_path / "suites").mkdir()
+    own = write(tmp_path / "suites", "S,FID,9.1,,,,,,,,p").rename(tmp_path / "suites" / "published.csv")
+    assert default_ledger().resolve() == own.resolve()
 
 
 def test_report_published_writes_the_verdicts(finished_run, tmp_path, capsys):
