@@ -13,34 +13,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from bench import payload
 from bench.artifacts import ArtifactStore, CorruptArtifact, MissingArtifact
-from bench.artifacts.faults import reason
 from bench.assembly import Assembly
-from bench.conditions import Assignment
-from bench.errors import SamplingError
-from bench.generators.base import ContextGenerator
+from bench.drawing import Drawer
 from bench.identity import Identity
 from bench.judges.base import Judge
-from bench.keys import content_key
-from bench.memory import free_memory, is_out_of_memory
 from bench.needs import Needs, Part, judge_and_split, needs
 from bench.plan import Cell, Plan, with_denoiser
 from bench.protocols.images import presented, through_codec
 from bench.provenance import hardware
-from bench.samplers.base import Problem
-from bench.samplers.draw import Draw, Phases, Untimed, draw_tiled, fill_tile, tiles, to_uint8
+from bench.samplers.draw import to_uint8
 from bench.spans import Span
-from bench.streams import Streams
-from bench.timing import PhaseTimer
 from bench.translator.base import Ground, Trained, distinct
 from bench.translator.pairs import Pairs, synthesize
 from bench.types import Condition, Readout
-
-WARM_UP_STEPS = 2
-EVALUATIONS = ("generator_forwards", "generator_backwards", "auxiliary_forwards", "auxiliary_backwards")
 
 Stage = Literal["pairs", "translator", "reference", "samples"]
 STAGES: tuple[Stage, ...] = ("pairs", "translator", "reference", "samples")
@@ -74,7 +62,7 @@ class Workshop:
         self.made: Counter[str] = Counter()
         self._needs: dict[str, Needs] = {}
         self._translators: dict[str, Trained] = {}
-        self._warm: set[tuple[str, ...]] = set()
+        self.drawer = Drawer(assembly, store)
 
     # --- what is to be done
 
@@ -279,13 +267,15 @@ class Workshop:
             if final is not None and curve is not None:
                 return payload.decode_pngs(final[0]), payload.decode_steps(curve[0])
         begin = time.perf_counter()
-        drawn, energies, timer, counts, tile = self._draw(own, span)
+        translator = self.translator(own)
+        found = self.drawer.draw(own, span, translator)
+        drawn, timer = found.draw, found.timer
         seconds = {"setup": timer.began - begin, "draw": time.perf_counter() - timer.began}
         begin = time.perf_counter()
         how = self.suite.protocol.quantise
         images = to_uint8(drawn.images, how).cpu().numpy()
         snapshots = {str(t): to_uint8(x, how).cpu().numpy() for t, x in sorted(drawn.snapshots.items())}
-        timing = timer.timing(num_samples=len(span), batch_size=tile, evaluations=counts)
+        timing = timer.timing(num_samples=len(span), batch_size=found.tile, evaluations=found.evaluations)
         made: list[tuple[Part, Identity, bytes]] = []
         if curve_part is not None and own.snapshots is not None and own.has_curve(span):
             made.append((curve_part, own.snapshots, payload.pack(payload.encode_steps(snapshots))))
@@ -298,10 +288,9 @@ class Workshop:
         seconds["write"] = time.perf_counter() - begin
         table = {
             "latents": drawn.latents.cpu().numpy(),
-            "energy": energies.numpy(),
+            "energy": found.energy_N.numpy(),
             "failed_step": drawn.failed_step.cpu().numpy(),
         }
-        translator = self.translator(own)
         meta = {
             "timing": vars(timing),
             "hardware": hardware(self.assembly.device),
@@ -326,110 +315,6 @@ class Workshop:
         if truncated is not None:
             notes["truncated_texts"] = sum(truncated(conditions))
         return notes
-
-    def _draw(self, own: Needs, span: Span) -> tuple[Draw, torch.Tensor, PhaseTimer, dict[str, int], int]:
-        """Draws a span, on smaller tiles where the device's memory does not hold one."""
-        cell = own.cell
-        translator = self.translator(own)
-        tile = known = self._tile(own)
-        while True:
-            try:
-                drawn = self._draw_on(own, span, translator, tile)
-                break
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if tile == 1:
-                    raise SamplingError(
-                        f"out of memory, even with one sample at a time ({reason(error)}). "
-                        "Free some memory, or use another device."
-                    ) from error
-            free_memory(self.assembly.device)
-            tile = max(1, tile // 2)
-            self._warm.discard((cell.generator, cell.conditioner, cell.sampler))
-        if tile < known:  # and not before: what did not help is no limit
-            self._remember_tile(own, tile)
-        return drawn
-
-    def _draw_on(
-        self, own: Needs, span: Span, translator: Trained | None, tile: int
-    ) -> tuple[Draw, torch.Tensor, PhaseTimer, dict[str, int], int]:
-        cell, device = own.cell, self.assembly.device
-        sampler = self.suite.samplers[cell.sampler].config
-        timer = PhaseTimer(device)
-        warm = (cell.generator, cell.conditioner, cell.sampler)
-        if warm not in self._warm:
-            first = self.problem(own.assignment, cell, [span.start], translator, tile)
-            draw_tiled(sampler, first, tile=tile, max_steps=WARM_UP_STEPS)
-            self._warm.add(warm)
-        timer.start()
-        draws, energies, counts = [], [], Counter(dict.fromkeys(EVALUATIONS, 0))
-        batch = max(tile, self.suite.samples.batch_size)
-        steps = cell.curve_steps if own.has_curve(span) else ()
-        for start in range(span.start, span.stop, batch):
-            index = range(start, min(start + batch, span.stop))
-            with timer.batch(len(index)):
-                problem = self.problem(own.assignment, cell, index, translator, tile, timer)
-                draws.append(
-                    draw_tiled(sampler, problem, tile=tile, index=index, timer=timer, snapshots=steps)
-                )
-            counts.update(problem.evaluations)
-            energies.append(_final_energy(problem, draws[-1].images, tile, index, sampler.steps))
-            self.assembly.progress(f"{cell.data}: {cell.variant}", index.stop, cell.num_samples)
-        return _joined(draws), torch.cat(energies), timer, dict(counts), tile
-
-    def problem(
-        self,
-        assignment: Assignment,
-        cell: Cell,
-        index: Sequence[int],
-        translator: Trained | None,
-        tile: int,
-        timer: Phases | None = None,
-    ) -> Problem:
-        """The problem of samples ``index`` of a cell; what their context takes is part of sampling."""
-        generator = self.assembly.generator(cell.generator)
-        conditioner = self.assembly.conditioner(cell.conditioner)
-        timer = timer or Untimed()
-        conditions = [assignment.conditions[i] for i in index]
-        seeds = torch.tensor([assignment.seeds[i] for i in index], dtype=torch.int64)
-        streams = Streams(seeds, self.assembly.device)
-        embedded: list[torch.Tensor] = [torch.empty(0)] * len(index)
-        context: dict[str, list[torch.Tensor]] = {}
-        with torch.no_grad():
-            # On tiles as well: a text's embedding must not depend on who is asked for beside it.
-            for positions, rows in tiles(index, tile):
-                filled = fill_tile(positions, rows, tile)
-                asked = [conditions[k] for k in filled.tolist()]
-                _place(embedded, conditioner.embed(asked), positions, rows)
-                if isinstance(generator, ContextGenerator):
-                    with timer.phase("context"):
-                        seen = generator.context(asked, streams[filled.to(streams.device)])
-                    for name, values in seen.items():
-                        _place(context.setdefault(name, embedded.copy()), values, positions, rows)
-        return Problem(
-            generator,
-            conditioner,
-            torch.stack(embedded),
-            streams,
-            translator,
-            context={name: torch.stack(values) for name, values in context.items()}
-            if isinstance(generator, ContextGenerator)
-            else None,
-        )
-
-    def _tile(self, own: Needs) -> int:
-        """The suite's tile, or what was left of it when this device last ran out of memory."""
-        found = self._read_or_none(self._limit(own))
-        tile = self.suite.samples.tile
-        return tile if found is None else min(tile, int(found[1]["tile"]))
-
-    def _remember_tile(self, own: Needs, tile: int) -> None:
-        part = self._limit(own)
-        self.store.write(*part.place, payload.pack({}, {"tile": tile}), {"samples": own.samples.key})
-
-    def _limit(self, own: Needs) -> Part:
-        return Part("limit", own.samples.key, content_key(hardware(self.assembly.device)))
 
     def _read_images(
         self,
@@ -469,35 +354,3 @@ def reference_readout(
     if getattr(judge, "labelled", False):
         known = [Condition(id=shown.ids[i], kind="class", labels=dict(shown.attributes[i])) for i in chosen]
     return judge.readout(images, known)
-
-
-def _final_energy(
-    problem: Problem, images: torch.Tensor, tile: int, index: range, steps: int
-) -> torch.Tensor:
-    """The guide's energy of the final images, (N,), on tiles; not counted as sampling."""
-    energies = torch.empty(len(images))
-    with torch.no_grad():
-        for positions, rows in tiles(index, tile):
-            filled = fill_tile(positions, rows, tile).to(images.device)
-            energy = problem.conditioner.energy(
-                images[filled], problem.condition_ND[filled], problem.streams[filled], steps
-            )
-            energies[positions] = energy.cpu()[rows]
-    return energies
-
-
-def _place(
-    column: list[torch.Tensor], values: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor
-) -> None:
-    """Puts these rows of ``values`` at these positions of ``column``."""
-    for position, row in zip(positions.tolist(), rows.tolist()):
-        column[position] = values[row]
-
-
-def _joined(draws: Sequence[Draw]) -> Draw:
-    return Draw(
-        torch.cat([part.images.cpu() for part in draws]),
-        torch.cat([part.latents.cpu() for part in draws]),
-        torch.cat([part.failed_step.cpu() for part in draws]),
-        {t: torch.cat([part.snapshots[t] for part in draws]) for t in draws[0].snapshots},
-    )

@@ -106,7 +106,7 @@ def test_score_computes_metrics_again_without_drawing(finished: RunStore, tmp_pa
     def no_drawing(*args, **kwargs):
         raise AssertionError("score must not draw")
 
-    monkeypatch.setattr("bench.workshop.draw_tiled", no_drawing)
+    monkeypatch.setattr("bench.drawing.draw_tiled", no_drawing)
     assert score(copy, "cpu").num_failed == 0
     for first, second in zip(finished.records(), RunStore(copy).records()):
         assert comparable(first) == comparable(second)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from faults.processes import Place, quick_suite
 
-from bench import workshop
+from bench import drawing
 from bench.runner import RunSummary, run
 from bench.store import RunStore
 from bench.suite import load_suite
@@ -21,14 +21,14 @@ class Counted:
 
     def __init__(self, place: Place, patch: pytest.MonkeyPatch):
         self.place, self.drawn = place, list[int]()
-        draw_tiled = workshop.draw_tiled
+        draw_tiled = drawing.draw_tiled
 
         def counting(sampler: Any, problem: Any, **options: Any) -> Any:
             if options.get("max_steps") is None:  # no warm-up
                 self.drawn.append(len(problem))
             return draw_tiled(sampler, problem, **options)
 
-        patch.setattr(workshop, "draw_tiled", counting)
+        patch.setattr(drawing, "draw_tiled", counting)
 
     def run(self) -> RunSummary:
         self.drawn.clear()
