@@ -180,7 +180,7 @@ def _drawn_again(
     translator, wanted = workshop.translator(own), set(picks)
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for index in way.batches:
-        problem = workshop.drawer.problem(own.assignment, own.cell, index, translator, way.tile)
+        problem = workshop.problem(own.assignment, own.cell, index, translator, way.tile)
         drawn = draw_tiled(sampler, problem, tile=way.tile, index=index)
         images = to_uint8(drawn.images, workshop.suite.protocol.quantise).cpu().numpy().astype(int)
         latents = drawn.latents.cpu().numpy()

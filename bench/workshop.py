@@ -63,6 +63,7 @@ class Workshop:
         self._needs: dict[str, Needs] = {}
         self._translators: dict[str, Trained] = {}
         self.drawer = Drawer(assembly, store)
+        self.problem = self.drawer.problem
 
     # --- what is to be done
 

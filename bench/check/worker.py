@@ -75,7 +75,7 @@ class Worker:
         sampler = self.suite.samplers[own.cell.sampler].config
         tile = self.suite.samples.tile
         index = range(min(tile, own.cell.num_samples))
-        problem = self.workshop.drawer.problem(own.assignment, own.cell, index, translator, tile)
+        problem = self.workshop.problem(own.assignment, own.cell, index, translator, tile)
 
         def draw(steps: int) -> tuple[float, float]:
             synchronise(self.device)
