@@ -36,7 +36,8 @@ from bench.workshop import Workshop
 
 HERE = Path(__file__).parent
 PATIENCE_S = 240.0
-SHARD = "samples.shard=4"  # 20 samples of a cell in 5 tasks
+# 20 samples of a cell in 5 tasks, 40 images of the reference in 10
+SMALLER = ["samples.shard=4", "protocol.num_reference=40"]
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -73,7 +74,7 @@ def components(monkeypatch: pytest.MonkeyPatch) -> None:
 def perform(path: Path, folder: Path, engine: RayEngine | None = None, progress: Any = None) -> RunSummary:
     """Runs a suite, in spans of four samples, with a store of its own in ``folder``."""
     return run(
-        load_suite(path, [SHARD]), folder / "run", "cpu", progress,
+        load_suite(path, SMALLER), folder / "run", "cpu", progress,
         store_url=str(folder / "store"), engine=engine,
     )  # fmt: skip
 
@@ -237,7 +238,7 @@ def test_a_worker_that_cannot_be_set_up_says_why(cluster, small_suite, tmp_path,
 def command(path: Path, folder: Path, *options: str) -> list[str]:
     return [
         "run", str(path), "--out", str(folder / "run"), "--store", str(folder / "store"), "--device", "cpu",
-        "--no-report", "--set", SHARD, "--engine", "ray", *options,
+        "--no-report", *(part for key in SMALLER for part in ("--set", key)), "--engine", "ray", *options,
     ]  # fmt: skip
 
 
