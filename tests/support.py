@@ -36,7 +36,7 @@ SMALL_SUITE: dict[str, Any] = {
         "translator": {"kind": "translator"},
         "tr0n": {"kind": "tr0n", "steps": 3, "step_size": 0.3, "momentum": 0.5, "start": "sample"},
     },
-    "judges": {"digits": {"kind": "classifier", "model": "digits-classifier-judge"}},
+    "judges": {"digits": {"kind": "classifier", "model": "digits-classifier-judge", "batch_size": 20}},
     "metrics": {
         "fid": {"kind": "fid", "judge": "digits", "allow_small_n": True},
         "accuracy": {"kind": "class-accuracy", "judge": "digits"},
