@@ -199,8 +199,8 @@ def smaller(path: Path, inception: Path) -> list[str]:
     if suite.protocol.num_samples is not None:
         made.append(f"protocol.num_samples={NUM}")
     for name in suite.translators:
-        made += [f"translators.{name}.{key}={value}" for key, value in
-                 (("num_pairs", 2), ("steps", 2), ("batch_size", 2), ("hidden", 8))]  # fmt: skip
+        two = ("num_pairs", "pair_batch", "steps", "batch_size")
+        made += [f"translators.{name}.{key}=2" for key in two] + [f"translators.{name}.hidden=8"]
     for name, sampler in suite.samplers.items():
         if sampler.config.steps > 2:
             made.append(f"samplers.{name}.steps={1 if name == 'fusedream-100' else 2}")
