@@ -198,7 +198,8 @@ def run(
         from bench.guards.doctor import examine_before_run
         from bench.runner import choose_device
 
-        examine_before_run(checked, choose_device(device), store, always=doctor is True)
+        chosen = choose_device(device)
+        examine_before_run(checked, chosen, store, always=doctor is True, run_dir=folder)
     worker = make_engine(engine, address, workers)
     with progress_bars() as progress:
         summary = run_suite(checked, folder, device, progress, store_url=store, engine=worker)

@@ -303,6 +303,9 @@ def score(metric: Named[Any], evidence: Mapping[str, Any]) -> Identity:
     return Identity("score", {"metric": described, "evidence": dict(evidence)})
 
 
+_PLAIN = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
+
+
 def conditions_digest(conditions: Sequence[Condition], seeds: Sequence[int]) -> str:
     """16 hex characters over what each sample is asked to show and its seed, in order."""
     digest = hashlib.blake2b(digest_size=8)
@@ -312,5 +315,5 @@ def conditions_digest(conditions: Sequence[Condition], seeds: Sequence[int]) -> 
             row.append(condition.origin)
         if condition.avoid:
             row.append({"avoid": dict(condition.avoid)})
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=True).encode() + b"\n")
+        digest.update(_PLAIN.encode(row).encode() + b"\n")
     return digest.hexdigest()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench.assembly import Assembly
-from bench.errors import BenchError, MetricError
+from bench.errors import BenchError, MetricError, ResultError
 from bench.guards.canaries import Finding, Trial, each_judge
 from bench.guards.extractors import known_answer, precision, same_on_devices
+from bench.journal import Journal
 from bench.plan import plan
+from bench.store import RunStore, to_json
 from bench.suite import Suite, load_suite
 
 BUILT_IN = Path(__file__).with_name("built_in.yaml")
@@ -65,11 +69,30 @@ def is_long(suite: Suite, device: torch.device, store_url: str | None) -> bool:
     return prediction.remaining.total_s > LONG_S or forwards >= MANY_FORWARDS
 
 
-def examine_before_run(suite: Suite, device: torch.device, store_url: str | None, *, always: bool) -> None:
-    """Examines a suite before a long run, or ``always``. Raises MetricError naming every check that failed:
-    hours of drawing are not for numbers that do not measure."""
-    if not always and not is_long(suite, device, store_url):
-        return
+def has_finished(suite: Suite, run_dir: Path) -> bool:
+    """Whether the last attempt in a run's folder finished this very suite, all cells ok."""
+    last: dict[str, Any] = next(reversed(Journal(run_dir / "journal.jsonl").read()), {})
+    if last.get("event") != "finished" or last.get("failed"):
+        return False
+    try:
+        return RunStore(run_dir).read_run()["suite"] == json.loads(to_json(suite.resolved()))
+    except ResultError:
+        return False
+
+
+def examine_before_run(
+    suite: Suite, device: torch.device, store_url: str | None, *, always: bool, run_dir: Path | None = None
+) -> None:
+    """Examines a suite before a long run, or ``always``; not before one that has finished in ``run_dir``.
+
+    Raises MetricError naming every check that failed: hours of drawing are not for numbers that do not
+    measure.
+    """
+    if not always:
+        if run_dir is not None and has_finished(suite, run_dir):
+            return
+        if not is_long(suite, device, store_url):
+            return
     failed = [item for item in examine(Assembly(suite, device)) if item.status == "failed"]
     if failed:
         lines = "".join(f"\n  {item.check}: {item.subject}: {item.text}" for item in failed)

@@ -16,8 +16,10 @@ from bench.guards import doctor
 from bench.guards.canaries import Canary, Finding, Trial, falls
 from bench.guards.extractors import fixture_path, known_answer, precision, write_fixture
 from bench.guards.pictures import LADDERS, fixed_pictures, negated
+from bench.journal import Journal
 from bench.metrics.accuracy import ClassAccuracy
-from bench.suite import Named
+from bench.store import RunStore
+from bench.suite import Named, suite_from_plain
 
 CPU = torch.device("cpu")
 
@@ -186,6 +188,21 @@ def test_a_run_is_long_by_what_it_makes(monkeypatch, tmp_path):
     assert not doctor.is_long(suite, CPU, str(tmp_path / "store"))
     monkeypatch.setattr(doctor, "MANY_FORWARDS", 300)
     assert doctor.is_long(suite, CPU, str(tmp_path / "store"))
+
+
+def test_a_run_that_has_finished_is_not_weighed_again(finished_run, tmp_path, monkeypatch):
+    def weighed(*arguments: object) -> bool:
+        raise AssertionError("it was weighed")
+
+    monkeypatch.setattr(doctor, "is_long", weighed)
+    run_dir, url = finished_run.copy(tmp_path)
+    suite = suite_from_plain(RunStore(run_dir).read_run()["suite"], "run.json")
+    doctor.examine_before_run(suite, CPU, url, always=False, run_dir=run_dir)
+    Journal(run_dir / "journal.jsonl").write("interrupted", reason="KeyboardInterrupt")
+    other = suite_from_plain({**RunStore(run_dir).read_run()["suite"], "seed": 6}, "run.json")
+    for changed, folder in ((suite, run_dir), (other, finished_run.out), (suite, tmp_path / "nowhere")):
+        with pytest.raises(AssertionError, match="it was weighed"):
+            doctor.examine_before_run(changed, CPU, url, always=False, run_dir=folder)
 
 
 def test_the_command_prints_and_fails(monkeypatch, capsys):
