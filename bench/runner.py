@@ -98,7 +98,11 @@ def run(
             "suite_name": suite.name,
             "suite_path": Path(suite.source).name,
             "cells": [cell.id for cell in the_plan.cells],
-            "provenance": {**git_state(Path.cwd()), "weights": _weights(suite), "device": str(torch_device)},
+            "provenance": {
+                **git_state(Path.cwd()),
+                "weights": weights_of(suite),
+                "device": str(torch_device),
+            },
         }
     )
     journal.write("attempt", suite=suite.name, cells=len(the_plan.cells), store=store.root)
@@ -133,7 +137,7 @@ def score(
     return run(suite, run_dir, device, progress, store_url=store_url, draw=False)
 
 
-def _weights(suite: Suite) -> dict[str, str]:
+def weights_of(suite: Suite) -> dict[str, str]:
     """Every weight file of the suite → sha256, or what is wrong with it (the cell then fails on its own)."""
     hashes: dict[str, str] = {}
     for table in (suite.generators, suite.conditioners, suite.translators, suite.judges):

@@ -47,9 +47,9 @@ def examine(assembly: Assembly, num: int = SAMPLES) -> Iterator[Finding]:
     yield from each_judge(trials, judges, suite.metrics)
 
 
-def is_long(suite: Suite, device: torch.device, store_url: str | None) -> bool:
+def is_long(suite: Suite, device: torch.device, store_url: str | None, run_dir: Path | None = None) -> bool:
     """Whether a run of the suite takes half an hour by the cost model, or, where the store holds nothing to
-    measure by, a million images made by its generators."""
+    measure by, a million images made by its generators. One that has finished in ``run_dir`` is not."""
     from bench.artifacts import open_store
     from bench.cost import predict
     from bench.runner import default_store_url
@@ -62,6 +62,8 @@ def is_long(suite: Suite, device: torch.device, store_url: str | None) -> bool:
     store = open_store(store_url or default_store_url())
     if not store.keys("samples"):  # nothing to measure by, so that no data need be read
         return forwards >= MANY_FORWARDS
+    if run_dir is not None and has_finished(suite, run_dir):
+        return False
     assembly = Assembly(suite, device)
     prediction = predict(assembly, the_plan, survey(assembly, the_plan, store), store, 1)
     unmeasured = [cell for cell in the_plan.cells if cell.id in prediction.unmeasured]
@@ -70,29 +72,27 @@ def is_long(suite: Suite, device: torch.device, store_url: str | None) -> bool:
 
 
 def has_finished(suite: Suite, run_dir: Path) -> bool:
-    """Whether the last attempt in a run's folder finished this very suite, all cells ok."""
+    """Whether the last attempt in a run's folder finished this very suite with these weights, all ok."""
+    from bench.runner import weights_of
+
     last: dict[str, Any] = next(reversed(Journal(run_dir / "journal.jsonl").read()), {})
     if last.get("event") != "finished" or last.get("failed"):
         return False
     try:
-        return RunStore(run_dir).read_run()["suite"] == json.loads(to_json(suite.resolved()))
+        known = RunStore(run_dir).read_run()
     except ResultError:
         return False
+    same_suite = known["suite"] == json.loads(to_json(suite.resolved()))
+    return same_suite and known["provenance"]["weights"] == weights_of(suite)
 
 
 def examine_before_run(
     suite: Suite, device: torch.device, store_url: str | None, *, always: bool, run_dir: Path | None = None
 ) -> None:
-    """Examines a suite before a long run, or ``always``; not before one that has finished in ``run_dir``.
-
-    Raises MetricError naming every check that failed: hours of drawing are not for numbers that do not
-    measure.
-    """
-    if not always:
-        if run_dir is not None and has_finished(suite, run_dir):
-            return
-        if not is_long(suite, device, store_url):
-            return
+    """Examines a suite before a long run, or ``always``. Raises MetricError naming every check that failed:
+    hours of drawing are not for numbers that do not measure."""
+    if not always and not is_long(suite, device, store_url, run_dir):
+        return
     failed = [item for item in examine(Assembly(suite, device)) if item.status == "failed"]
     if failed:
         lines = "".join(f"\n  {item.check}: {item.subject}: {item.text}" for item in failed)

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DPI = 130
-PNG_LEVEL = 3  # of zlib's 9: files a sixth larger, in two thirds of the time
+PNG_LEVEL = 3  # of zlib's 9: files an eighth larger, in two thirds of the time
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 

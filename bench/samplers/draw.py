@@ -107,7 +107,7 @@ def draw(
 
 def _first_failure(energies: Sequence[Tensor | None], images: Tensor) -> Tensor:
     """The first step whose energy is not finite, or the number of steps where only the image is not; int64
-    (N,), -1 where all is. Found once, after the last step: looking at each step takes as long as its noise.
+    (N,), -1 where all is. Found once, after the last step, for less than a look after each would cost.
     """
     last = torch.isfinite(images).flatten(1).all(1)
     fine = [torch.ones_like(last) if energy is None else torch.isfinite(energy) for energy in energies]

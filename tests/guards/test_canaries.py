@@ -191,16 +191,26 @@ def test_a_run_is_long_by_what_it_makes(monkeypatch, tmp_path):
 
 
 def test_a_run_that_has_finished_is_not_weighed_again(finished_run, tmp_path, monkeypatch):
-    def weighed(*arguments: object) -> bool:
+    def weighed(*arguments: object) -> None:
         raise AssertionError("it was weighed")
 
-    monkeypatch.setattr(doctor, "is_long", weighed)
+    monkeypatch.setattr(doctor, "FEW_FORWARDS", 0)
+    monkeypatch.setattr("bench.survey.survey", weighed)
     run_dir, url = finished_run.copy(tmp_path)
     suite = suite_from_plain(RunStore(run_dir).read_run()["suite"], "run.json")
     doctor.examine_before_run(suite, CPU, url, always=False, run_dir=run_dir)
+    swapped, _ = finished_run.copy(tmp_path / "swapped")
+    known = RunStore(swapped).read_run()
+    known["provenance"]["weights"] = dict.fromkeys(known["provenance"]["weights"], "0" * 64)
+    RunStore(swapped).write_run({key: value for key, value in known.items() if key != "schema"})
     Journal(run_dir / "journal.jsonl").write("interrupted", reason="KeyboardInterrupt")
     other = suite_from_plain({**RunStore(run_dir).read_run()["suite"], "seed": 6}, "run.json")
-    for changed, folder in ((suite, run_dir), (other, finished_run.out), (suite, tmp_path / "nowhere")):
+    for changed, folder in (
+        (suite, run_dir),
+        (other, finished_run.out),
+        (suite, swapped),
+        (suite, tmp_path / "nowhere"),
+    ):
         with pytest.raises(AssertionError, match="it was weighed"):
             doctor.examine_before_run(changed, CPU, url, always=False, run_dir=folder)
 
