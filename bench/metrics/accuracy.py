@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import scipy  # whose parts are loaded when first used
 from pydantic import Field
-from scipy.special import log_softmax
 
 from bench.errors import MetricError, nearest
 from bench.metrics.sets import lacks
@@ -82,7 +82,7 @@ class ClassAccuracy:
         correct = np.logical_and.reduce(list(_correct(readout, targets).values()))
         rows = np.arange(len(correct))
         log_probability = sum(
-            log_softmax(readout.logits[name].astype(np.float64), axis=1)[rows, target]
+            scipy.special.log_softmax(readout.logits[name].astype(np.float64), axis=1)[rows, target]
             for name, target in targets.items()
         )
         probability = np.exp(log_probability)

@@ -15,8 +15,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
-from scipy.linalg import lapack
+import scipy  # whose parts are loaded when first used
 
 from bench.errors import MetricError
 
@@ -150,7 +149,7 @@ class _Factor:
         if not covariance_FF.size:
             return cls(covariance_FF, np.empty(0, np.int64), 0)
         # Transposed, a symmetric matrix is the same one in LAPACK's order: it saves a slow copy.
-        lower, pivots, rank, _ = lapack.dpstrf(covariance_FF.T, lower=1)
+        lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(covariance_FF.T, lower=1)
         return cls(lower, pivots - 1, int(rank))
 
     def congruent(self, other_FF: np.ndarray) -> np.ndarray:
@@ -159,11 +158,11 @@ class _Factor:
             return np.empty(0)
         permuted = other_FF[np.ix_(self.pivots, self.pivots)].T
         if self.rank == len(self.pivots):
-            inner, _ = lapack.dsygst(permuted, self.lower, itype=2, lower=1, overwrite_a=1)
+            inner, _ = scipy.linalg.lapack.dsygst(permuted, self.lower, itype=2, lower=1, overwrite_a=1)
         else:
             columns = np.tril(self.lower)[:, : self.rank]
             inner = columns.T @ permuted @ columns
         # The lower triangle, reduced from its first column on: where a graded matrix has its large entries.
-        return linalg.eigh(
+        return scipy.linalg.eigh(
             inner, lower=True, eigvals_only=True, driver="evr", check_finite=False, overwrite_a=True
         )

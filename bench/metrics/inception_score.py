@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import scipy  # whose parts are loaded when first used
 from pydantic import Field
-from scipy.special import log_softmax, logsumexp
 
 from bench.errors import MetricError, nearest
 from bench.metrics.sets import check_finite, lacks, need
@@ -27,8 +27,8 @@ def inception_scores(logits_NK: np.ndarray, splits: int, seed: int | None) -> np
     bounds = [i * len(rows) // splits for i in range(splits + 1)]
     scores = np.empty(splits)
     for i in range(splits):
-        log_p = log_softmax(rows[bounds[i] : bounds[i + 1]], axis=1)
-        log_marginal = logsumexp(log_p, axis=0) - np.log(len(log_p))
+        log_p = scipy.special.log_softmax(rows[bounds[i] : bounds[i + 1]], axis=1)
+        log_marginal = scipy.special.logsumexp(log_p, axis=0) - np.log(len(log_p))
         scores[i] = np.exp((np.exp(log_p) * (log_p - log_marginal)).sum(1).mean())
     return scores
 

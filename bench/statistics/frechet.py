@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy import linalg
+import scipy  # whose parts are loaded when first used
 from threadpoolctl import threadpool_limits
 
 from bench.metrics.frechet import Moments
@@ -181,7 +181,7 @@ class _Tall:
         self.stratum_N = np.zeros(self.n, int) if stratum_N is None else stratum_N
         self.counts = np.bincount(self.stratum_N)
         self.centre = Moments.of(features_NF).mean
-        values, vectors = linalg.eigh(reference.covariance)
+        values, vectors = scipy.linalg.eigh(reference.covariance)
         self.root = vectors * np.sqrt(values.clip(min=0))  # as good as the symmetric root: roots L Lᵀ = C
         self.reference_trace = float(np.trace(reference.covariance))
         self.turned: np.ndarray | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy  # whose parts are loaded when first used
 
 from bench.statistics.design import Design
 
@@ -89,7 +89,7 @@ def mean_interval(values_N: np.ndarray, design: Design, *, replicates: int = REP
 
 def student_interval(value: float, se: float, df: float, method: str) -> Interval:
     """value ± t · se."""
-    half = float(special.stdtrit(df, 1 - ALPHA / 2)) * se
+    half = float(scipy.special.stdtrit(df, 1 - ALPHA / 2)) * se
     return Interval(value - half, value + half, method, se)
 
 
@@ -103,7 +103,7 @@ def _wilson(found: Linear, n: int, design: Design) -> Interval:
     effective = float(design.num_units)
     if 0 < p < 1 and found.se > 0:
         effective = min(p * (1 - p) / found.se**2, float(n))
-    t = float(special.stdtrit(found.df, 1 - ALPHA / 2))
+    t = float(scipy.special.stdtrit(found.df, 1 - ALPHA / 2))
     centre = (p + t * t / (2 * effective)) / (1 + t * t / effective)
     half = t / (1 + t * t / effective) * np.sqrt(p * (1 - p) / effective + t * t / (4 * effective**2))
     method = f"Wilson over {design.label}"
@@ -137,10 +137,10 @@ def bca(means_B: np.ndarray, found: Linear) -> tuple[float, float]:
     """Bias-corrected and accelerated percentiles (Efron 1987) of sorted means."""
     below = (np.searchsorted(means_B, found.mean) + np.searchsorted(means_B, found.mean, "right")) / 2
     share = np.clip(below / len(means_B), 0.5 / len(means_B), 1 - 0.5 / len(means_B))
-    bias = special.ndtri(share)
+    bias = scipy.special.ndtri(share)
     u = found.influence_U
     acceleration = (u**3).sum() / (6 * np.square(u).sum() ** 1.5)
-    z = bias + special.ndtri([ALPHA / 2, 1 - ALPHA / 2])
-    levels = special.ndtr(bias + z / (1 - acceleration * z))
+    z = bias + scipy.special.ndtri([ALPHA / 2, 1 - ALPHA / 2])
+    levels = scipy.special.ndtr(bias + z / (1 - acceleration * z))
     low, high = np.quantile(means_B, levels)
     return float(low), float(high)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import special
+import scipy  # whose parts are loaded when first used
 
 from bench.errors import ResultError
 from bench.statistics.design import Design
@@ -191,9 +191,12 @@ def _changed_pairs(a: Score, b: Score, both_K: np.ndarray) -> Pairs | None:
 def _comparison(
     score: Score, a: str, b: str, difference: float, se: float, df: float, method: str, *, n: int
 ) -> Comparison:
-    half = float(special.stdtrit(df, 1 - ALPHA / 2)) * se
+    half = float(scipy.special.stdtrit(df, 1 - ALPHA / 2)) * se
     if se > 0:
-        p, effect = float(2 * special.stdtr(df, -abs(difference) / se)), difference / (se * math.sqrt(n))
+        p, effect = (
+            float(2 * scipy.special.stdtr(df, -abs(difference) / se)),
+            difference / (se * math.sqrt(n)),
+        )
     else:
         p, effect = float(difference == 0), 0.0 if difference == 0 else math.copysign(math.inf, difference)
     return Comparison(

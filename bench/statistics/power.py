@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import special
+import scipy  # whose parts are loaded when first used
 
 from bench.errors import ResultError
 from bench.report.tables import groups
@@ -42,7 +42,7 @@ class Spread:
 
 def quantiles(alpha: float, power: float, comparisons: int) -> float:
     """The standard errors that a difference must be wide: z of alpha / 2, shared out, plus z of the power."""
-    return float(special.ndtri(1 - alpha / (2 * comparisons)) + special.ndtri(power))
+    return float(scipy.special.ndtri(1 - alpha / (2 * comparisons)) + scipy.special.ndtri(power))
 
 
 def detectable(
