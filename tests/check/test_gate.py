@@ -75,10 +75,10 @@ def slow_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head + "        import time\n        begin = time.perf_counter()\n"
         "        new = self._step(problem, state, t)\n        end = time.perf_counter()\n"
         # but not the first one of a process, which takes a second of its own
-        "        while time.perf_counter() - end < min(9 * (end - begin), 0.5):\n            pass\n"
-        "        return new\n\n"
+        "        while _warm and time.perf_counter() - end < 9 * (end - begin):\n            pass\n"
+        "        _warm.append(True)\n        return new\n\n"
     )
-    path.write_text(text.replace(head, spin + head.replace("def step", "def _step")))
+    path.write_text(text.replace(head, spin + head.replace("def step", "def _step")) + "\n_warm = []\n")
     return folder
 
 
@@ -171,16 +171,32 @@ def test_a_side_goes_on_in_a_new_process_that_has_read_the_suite(finished_run: F
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no threads")
-def test_sides_share_a_processor_that_changes_and_are_free_afterwards():
+def test_sides_share_a_processor_that_changes_and_are_free_afterwards(
+    finished_run: FinishedRun, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # the drawing thread has a helper
+    suite = {"suite": str(finished_run.path), "overrides": [], "device": "cpu"}
+    allowed = sorted(os.sched_getaffinity(0))
+
+    def helpers(process: int) -> list[set[int]]:
+        threads = [int(name) for name in os.listdir(f"/proc/{process}/task") if int(name) != process]
+        return [os.sched_getaffinity(thread) for thread in threads]
+
     with Side("base") as base, Side("head") as head:
+        for side in (base, head):
+            cells = side.load(**suite, store=str(tmp_path / side.name))["cells"]
+            side.ask("prepare", cell=cells[0]["id"], unit_s=0.05)
         processes = [side._process.pid for side in (base, head)]
-        allowed = sorted(os.sched_getaffinity(0))
+        assert all(helpers(pid) for pid in processes)
         with sharing([base, head]) as place:
             for number in range(len(allowed) + 1):
                 place(number)
                 only = {allowed[number % len(allowed)]}
                 assert [os.sched_getaffinity(pid) for pid in processes] == [only, only]
+                rest = set(allowed) - only or only
+                assert all(where == rest for pid in processes for where in helpers(pid))
         assert [sorted(os.sched_getaffinity(pid)) for pid in processes] == [allowed, allowed]
+        assert all(where == set(allowed) for pid in processes for where in helpers(pid))
 
 
 # --- where base is
