@@ -12,6 +12,14 @@ import torch
 import yaml
 from support import SMALL_SUITE, FinishedRun
 
+# Folders of tests that run whole suites or train, each up to half a minute.
+LONG = ("engines", "faults", "check", "suites", "zoo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that processors that share the files end together."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
