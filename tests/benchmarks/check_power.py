@@ -19,7 +19,6 @@ import json
 import shutil
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +80,9 @@ def live(out: Path, name: str, head_code: Path, num: int) -> None:
             cell = cells[0]["cells"][0]["id"]
 
             def renew(sides: tuple[Side, Side] = (base, head), cell: str = cell) -> None:
-                def ready(side: Side) -> None:
-                    side.renew()
+                at_once(*(side.renew for side in sides))
+                for side in sides:
                     side.ask("prepare", cell=cell, unit_s=CheckSettings().unit_s, max_steps=2)
-
-                at_once(*(partial(ready, side) for side in sides))
 
             def run(side: Side, cell: str = cell) -> tuple[float, float]:
                 answer = side.ask("time", cell=cell)
