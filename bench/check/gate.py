@@ -238,9 +238,9 @@ def _time(
     own = first["max_steps"], steps or cells[1]["steps"]
     second = ready(1, own[1])
 
-    def renew() -> None:
+    def renew(order: Sequence[int]) -> None:
         start()
-        for side in (0, 1):
+        for side in order:
             # In turn: two that draw at once, each on all processors, wait for each other in busy loops, and
             # were ready after 17 s instead of 1.
             ready(side, own[side])

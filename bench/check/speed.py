@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from bench.errors import BenchError
 
 Run = Callable[[], tuple[float, float]]  # wall-clock and processor seconds of one run
 Place = Callable[[int], None]
+Renew = Callable[[Sequence[int]], None]
 Told = Callable[[int, int], None]
 CLOCKS: tuple[Literal["wall", "processor"], ...] = ("wall", "processor")
 AWAY = 0.1  # share of its time that the processor may work for others, in half of the runs
@@ -47,13 +48,15 @@ def measure(
     seed: int = 0,
     device: str = "cpu",
     place: Place = lambda pair: None,
-    renew: Callable[[], None] | None = None,
+    renew: Renew | None = None,
     told: Told = lambda done, total: None,
 ) -> Measured:
     """Measures until there is a verdict, or ``max_rounds``. Both sides are warm when this is called.
 
     ``place`` is called with a number before every pair of runs, to move both sides to one processor;
-    ``renew`` after every ``per_process`` pairs, to go on in new processes, both sides warm again.
+    ``renew`` before every ``per_process`` pairs, to go on in new processes that are warmed up in the order
+    given, in which they are to run next: 0 for base, 1 for head. With one order for all, the side that came
+    last was 4 to 11 % faster in its first pair, and 3 % in all.
     Raises BenchError where the processor's clock is asked for and the work is not the processor's.
     """
     if settings.clock == "processor" and not device.startswith("cpu"):
@@ -72,11 +75,11 @@ def measure(
     found: Speed | None = None
     for look in settings.looks:
         while len(pairs) < look:
-            if renew is not None and pairs and len(pairs) % settings.per_process == 0:
-                renew()
-            place(len(pairs))
             sides = [0, 1]
             order.shuffle(sides)
+            if renew is not None and len(pairs) % settings.per_process == 0:
+                renew(sides)
+            place(len(pairs))
             took = {side: (base, head)[side]() for side in sides}
             in_order += [took[side] for side in sides]
             pairs.append((took[0], took[1]))

@@ -19,6 +19,7 @@ import json
 import shutil
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,10 +80,12 @@ def live(out: Path, name: str, head_code: Path, num: int) -> None:
             ]
             cell = cells[0]["cells"][0]["id"]
 
-            def renew(sides: tuple[Side, Side] = (base, head), cell: str = cell) -> None:
+            def renew(
+                order: Sequence[int] = (0, 1), sides: tuple[Side, Side] = (base, head), cell: str = cell
+            ) -> None:
                 at_once(*(side.renew for side in sides))
-                for side in sides:
-                    side.ask("prepare", cell=cell, unit_s=CheckSettings().unit_s, max_steps=2)
+                for k in order:
+                    sides[k].ask("prepare", cell=cell, unit_s=CheckSettings().unit_s, max_steps=2)
 
             def run(side: Side, cell: str = cell) -> tuple[float, float]:
                 answer = side.ask("time", cell=cell)

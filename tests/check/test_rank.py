@@ -133,6 +133,28 @@ def test_both_runs_of_a_pair_have_the_same_place():
     assert [place for _, place in log] == [k for k in at for _ in range(2)]
 
 
+def test_new_processes_are_warmed_up_in_the_order_in_which_they_run():
+    """So that each first run follows the other side's work, and none has the processor's caches to itself."""
+    log: list[int | tuple[int, ...]] = []
+
+    def side(number):
+        def once():
+            log.append(number)
+            return 1.0, 1.0
+
+        return once
+
+    settings = CheckSettings(rounds=40, max_rounds=40, noise_rounds=5)
+    measure(side(0), side(1), settings, seed=3, renew=lambda order: log.append(tuple(order)))
+    after_noise = log[2 * settings.noise_rounds :]
+    orders = after_noise[:: 1 + 2 * settings.per_process]
+    assert set(orders) == {(0, 1), (1, 0)}
+    for k, order in enumerate(orders):
+        begin = k * (1 + 2 * settings.per_process) + 1
+        assert tuple(after_noise[begin : begin + 2]) == order
+    assert len(orders) == settings.rounds / settings.per_process
+
+
 def test_new_processes_count_as_one_however_often_they_run():
     """One process in ten is 10 % slower for as long as it lives; rounds of equal code must not add up to
     an alarm."""
@@ -141,7 +163,7 @@ def test_new_processes_count_as_one_however_often_they_run():
         rng = np.random.default_rng(seed)
         speeds = [1.0, 1.0]
 
-        def renew():
+        def renew(order=()):
             speeds[:] = np.where(rng.random(2) < 0.1, 1.1, 1.0)
 
         def side(k, seconds):
