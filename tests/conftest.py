@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Here and in the processes that tests start: two tests at a time use two processors. Threads of one
-    process wait for each other in busy loops: two processes of two threads took 17 times as long at once as in
+    process wait for each other in busy loops: two such processes took 17 times as long at once as in
     turn."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
